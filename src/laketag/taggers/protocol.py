@@ -1,11 +1,33 @@
-"""What a tagger is: a model before it is loaded, and the model that it loads."""
+"""What a tagger is: a model before it is loaded, and the model that it loads.
+
+A tagger may also have these attributes; each is optional:
+
+- `batch_size: int`: rows in one `predict` call, 32 where it is not given.
+- `identity() -> Mapping[str, str]`: what determines its labels (model id, revision, sha256 of the
+  weights, parameters, preprocessing, dtype). Without it a tagger's digest is that of its fields
+  and of its own source code.
+- `version: str | None`: stands for the source code in the digest.
+- `packages: tuple[str, ...]`: distributions whose versions are noted beside the labels.
+
+A model without `prepare` is given the row's one input as it is, or the mapping of its inputs by
+role where the tagger reads more than one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
+
+from laketag.errors import BadTagger
+
+IMAGE = "image"
+"""The role of an image, decoded."""
+BYTES = "bytes"
+"""The role of an image's raw bytes."""
+BATCH_SIZE = 32
 
 
 class Model(Protocol):
@@ -15,15 +37,16 @@ class Model(Protocol):
         """Turn one row, its inputs by role, into what `predict` takes.
 
         Runs on the CPU and is called from many threads at once. `image` is a Pillow image in
-        RGB, `bytes` the raw bytes, any other role the column's value. An exception fails this
-        row alone, with the exception's text as its reason.
+        RGB, shared by all taggers of the run: do not change it. `bytes` is the raw bytes, any
+        other role the column's value, None where it is null. An exception fails this row alone,
+        with the exception's text as its reason.
         """
 
     def predict(self, batch: list[Any]) -> pa.RecordBatch:
         """Label a batch: one row per input, in order, with exactly the tagger's columns.
 
-        Called from one thread. A null or NaN in every column of a row, or an exception that
-        persists when the row is tried alone, fails that row.
+        Called from one thread. A null or a NaN in any column of a row fails that row; so does an
+        exception that persists when the row is tried alone.
         """
 
 
@@ -45,3 +68,86 @@ class Tagger(Protocol):
 
     def load(self, device: str) -> Model:
         """Load the weights on a device (`cpu`, `cuda:0`); once per worker process."""
+
+
+def error_column(tagger: Tagger) -> str:
+    """Name the column that says why a row has no label."""
+    return f"{tagger.name.upper()}_ERROR"
+
+
+def digest_column(tagger: Tagger) -> str:
+    """Name the column of the digests of the inputs that the labels were made from."""
+    return f"{tagger.name.upper()}_DIGEST"
+
+
+def label_schema(tagger: Tagger) -> pa.Schema:
+    """Give all columns that a tagger adds: its own, then the error and the digest column."""
+    own = [field.with_nullable(True) for field in tagger.columns]
+    return pa.schema(
+        [*own, pa.field(error_column(tagger), pa.string()), pa.field(digest_column(tagger), pa.int64())]
+    )
+
+
+def batch_size_of(tagger: Tagger) -> int:
+    """Give the rows of one `predict` call that the tagger asks for."""
+    return int(getattr(tagger, "batch_size", BATCH_SIZE))
+
+
+def check(tagger: object) -> Tagger:
+    """Give the tagger back if it is one.
+
+    Raises:
+        BadTagger: an attribute is missing or wrong; the text names it.
+    """
+    if isinstance(tagger, type) or not isinstance(tagger, Tagger):
+        missing = [part for part in ("name", "reads", "columns", "load") if not hasattr(tagger, part)]
+        what = f"it has no {', '.join(missing)}" if missing else "it is a class, not a value"
+        raise BadTagger(f"{_shown(tagger)} is not a tagger: {what}; decorate a function with @laketag.tagger")
+    if not isinstance(tagger.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", tagger.name):
+        raise BadTagger(
+            f"tagger name {tagger.name!r} is not lower-case letters, digits and underscores: rename it"
+        )
+    _check_reads(tagger.name, tagger.reads)
+    _check_columns(tagger)
+    size = getattr(tagger, "batch_size", BATCH_SIZE)
+    if not isinstance(size, int) or size < 1:
+        raise BadTagger(f"tagger {tagger.name}: batch_size is {size!r}; give a whole number from 1 on")
+    return tagger
+
+
+def check_together(taggers: Sequence[Tagger]) -> None:
+    """Make sure that no two taggers of a run add columns of the same name.
+
+    Raises:
+        BadTagger: two taggers clash, also where their columns differ by case alone.
+    """
+    owner: dict[str, str] = {}
+    for tagger in taggers:
+        for column in label_schema(tagger).names:
+            other = owner.setdefault(column.lower(), tagger.name)
+            if other != tagger.name or [t.name for t in taggers].count(tagger.name) > 1:
+                raise BadTagger(
+                    f"taggers {other} and {tagger.name} both add {column}: run them one at a time"
+                )
+
+
+def _check_reads(name: str, reads: object) -> None:
+    is_names = isinstance(reads, tuple) and bool(reads) and all(isinstance(r, str) and r for r in reads)
+    if not is_names or len(set(cast("tuple[str, ...]", reads))) != len(cast("tuple[str, ...]", reads)):
+        raise BadTagger(f"tagger {name}: reads is {reads!r}; give a tuple of different roles, as ('image',)")
+
+
+def _check_columns(tagger: Tagger) -> None:
+    columns = tagger.columns
+    if not isinstance(columns, pa.Schema) or len(columns) == 0:
+        raise BadTagger(
+            f"tagger {tagger.name}: columns is {columns!r}; give a pyarrow schema of at least one column"
+        )
+    lowered = [name.lower() for name in label_schema(tagger).names]
+    for column in columns.names:
+        if not column or lowered.count(column.lower()) > 1:
+            raise BadTagger(f"tagger {tagger.name}: column {column!r} is empty, given twice or reserved")
+
+
+def _shown(value: object) -> str:
+    return value.__qualname__ if isinstance(value, type) else repr(value)[:80]

@@ -1,0 +1,155 @@
+"""Digests: of a row's inputs, so that a stale label is found, and of what a tagger means."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import PurePath
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from laketag.errors import BadTagger
+from laketag.taggers.protocol import Tagger
+from laketag.taggers.syntax import meaning
+
+_PACKAGES = ("laketag", "numpy", "pillow")
+_NO_IDENTITY = ("name", "reads", "columns", "batch_size", "version", "packages")
+
+
+def input_digest(inputs: Mapping[str, Any]) -> int:
+    """Digest a row's raw inputs, by role; never null, also where an input is.
+
+    The first 8 bytes, as a signed big-endian integer, of a sha256: of the bytes themselves where
+    they are the only input, else of all roles and values in the order of the mapping.
+    """
+    # sha256 with a processor's own instructions runs at 1.8 GB/s here (blake2b: 0.9), and without the GIL.
+    if len(inputs) == 1:
+        (value,) = inputs.values()
+        if isinstance(value, bytes | bytearray | memoryview):
+            return int.from_bytes(hashlib.sha256(value).digest()[:8], "big", signed=True)
+    total = hashlib.sha256()
+    for role, value in inputs.items():
+        for part in (role, value):
+            head, body = _framed(part)
+            total.update(head)
+            total.update(body)
+    return int.from_bytes(total.digest()[:8], "big", signed=True)
+
+
+def tagger_digest(tagger: Tagger) -> str:
+    """Digest what determines a tagger's labels: 32 hex digits.
+
+    Raises:
+        BadTagger: its source cannot be read, and it has neither `identity` nor `version`.
+    """
+    said = {
+        "name": tagger.name,
+        "reads": list(tagger.reads),
+        "columns": [[field.name, str(field.type)] for field in tagger.columns],
+        "identity": dict(identity(tagger)),
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def identity(tagger: Tagger) -> dict[str, str]:
+    """Say what determines a tagger's labels, in its own words where it has any.
+
+    Raises:
+        BadTagger: as `tagger_digest`.
+    """
+    own = getattr(tagger, "identity", None)
+    if callable(own):
+        return {str(key): str(value) for key, value in own().items()}
+    said = {key: canonical(value) for key, value in _fields(tagger).items()}
+    version = getattr(tagger, "version", None)
+    if version is not None:
+        return {**said, "version": str(version)}
+    source = meaning(type(tagger))
+    if source is None:
+        raise BadTagger(f"tagger {tagger.name}: its source cannot be read; give it a `version`")
+    return {**said, "source": source}
+
+
+def provenance(tagger: Tagger) -> dict[str, str]:
+    """Say what makes a tagger's labels, for people: name, digest, identity and package versions."""
+    packages = (*_PACKAGES, *getattr(tagger, "packages", ()))
+    versions = {f"version.{package}": _version(package) for package in packages}
+    return {
+        **identity(tagger),
+        "tagger": tagger.name,
+        "digest": tagger_digest(tagger),
+        "version.python": platform.python_version(),
+        **{key: value for key, value in versions.items() if value},
+    }
+
+
+def canonical(value: object) -> str:
+    """Write a parameter as text that is the same in every process.
+
+    Raises:
+        BadTagger: a value of a kind that has no such text.
+    """
+    if isinstance(value, FunctionType | type):
+        text = meaning(value)
+        if text is not None:
+            return text
+    if value is None or isinstance(value, bool | int | float | str | bytes | PurePath | pa.DataType):
+        return value if isinstance(value, str) else str(value)
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, np.ndarray | np.generic):
+        return hashlib.sha256(b"".join(_framed(value))).hexdigest()
+    if isinstance(value, pa.Schema):
+        return str([(field.name, str(field.type)) for field in value])
+    if isinstance(value, Mapping):
+        return str(sorted((canonical(k), canonical(v)) for k, v in value.items()))
+    if isinstance(value, list | tuple):
+        return str([canonical(element) for element in value])
+    if isinstance(value, set | frozenset):
+        return str(sorted(canonical(element) for element in value))
+    if dataclasses.is_dataclass(value):
+        return canonical(_fields(value))
+    raise BadTagger(f"a {type(value).__name__} has no lasting text for the tagger's digest; give a `version`")
+
+
+def _fields(value: object) -> dict[str, Any]:
+    if dataclasses.is_dataclass(value):
+        found = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    else:
+        found = dict(vars(value))
+    return {name: found[name] for name in sorted(found) if name not in _NO_IDENTITY}
+
+
+def _framed(value: object) -> tuple[bytes, Any]:
+    """Give a head, which tells type and length, and the body; no two values frame alike."""
+    body: Any
+    if isinstance(value, bytes | bytearray | memoryview):
+        kind, body = "bytes", value
+    elif isinstance(value, str):
+        kind, body = "str", value.encode("utf-8", "surrogatepass")
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        kind, body = f"array {value.dtype.str} {value.shape}", value.tobytes()
+    elif isinstance(value, Mapping):
+        kind, body = "dict", b"".join(p for item in value.items() for v in item for p in _framed(v))
+    elif isinstance(value, list | tuple | np.ndarray):
+        kind, body = "list", b"".join(p for v in value for p in _framed(v))
+    elif type(value).__repr__ is object.__repr__:  # its address would be digested
+        raise TypeError(f"an input of type {type(value).__name__} cannot be digested")
+    else:
+        kind, body = type(value).__name__, repr(value).encode()
+    return f"{kind} {len(body)}\n".encode(), body
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

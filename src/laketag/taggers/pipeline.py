@@ -1,0 +1,155 @@
+"""From raw inputs to labels: what a worker does to a chunk, without knowing where rows come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from laketag.errors import BadTagger, LaketagError
+from laketag.taggers.budget import Budget
+from laketag.taggers.feed import Ended, Feed, Started
+from laketag.taggers.predicting import Predictor
+from laketag.taggers.protocol import BYTES, IMAGE, Model, Tagger, batch_size_of, check, check_together
+from laketag.taggers.rows import Labels, Row, Stats, reason
+from laketag.taggers.sheet import Sheet
+
+K = TypeVar("K")
+
+BUDGET_BYTES = 256 << 20
+
+
+def _never() -> bool:
+    return False
+
+
+class _Stop:
+    """A `stop` that stays true, so that rows left out once are never followed by others."""
+
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        self._ask = ask
+        self._is_true = False
+
+    def __call__(self) -> bool:
+        self._is_true = self._is_true or self._ask()
+        return self._is_true
+
+
+class Pipeline:
+    """Loaded taggers that label chunk after chunk, reading and decoding ahead while they predict."""
+
+    stats: Stats
+    """Where the time of all runs so far went."""
+
+    def __init__(
+        self,
+        taggers: Sequence[Tagger],
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch_size: int | None = None,
+        stop: Callable[[], bool] = _never,
+        budget_bytes: int = BUDGET_BYTES,
+    ) -> None:
+        """Load the models.
+
+        Args:
+            taggers: run together; an image is decoded once for all that want it.
+            device: given to `load`.
+            threads: that decode and prepare; as many as there are cores where None.
+            batch_size: rows in one `predict`, for every tagger; its own where None.
+            stop: asked between batches; once true, the run ends after the batch at hand.
+            budget_bytes: of rows under way (raw, decoded, prepared), and of one batch.
+
+        Raises:
+            BadTagger: not a tagger, clashing columns, or a model that does not load.
+        """
+        check_together([check(tagger) for tagger in taggers])
+        self.stats = Stats()
+        self._stop = stop
+        self._threads = threads or _cores()
+        self._budget_bytes = budget_bytes
+        self._models = [(tagger, _loaded(tagger, device)) for tagger in taggers]
+        self._predictors = [
+            Predictor(tagger, model, batch_size or batch_size_of(tagger), self.stats)
+            for tagger, model in self._models
+        ]
+
+    def run(self, chunks: Iterable[tuple[K, Iterable[Row]]]) -> Iterator[tuple[K, list[Labels]]]:
+        """Yield each chunk's labels, one `Labels` a tagger, in the order of the chunks.
+
+        `chunks` and the rows of each are read in one thread, ahead, and closed in the end where they
+        can be. Rows in, rows out: a row that fails has null labels and a reason. Where `stop` cuts
+        a chunk, what it has so far is yielded, with `is_whole` false, and the run ends. Exceptions of
+        `chunks` are raised here, after the chunks before them.
+        """
+        sheets: list[Sheet] = []
+        key: Any = None
+        stop = _Stop(self._stop)
+        with Feed(self._models, self._threads, Budget(self._budget_bytes), self.stats) as feed:
+            for event in feed.events(chunks, stop):
+                if isinstance(event, Started):
+                    key, sheets = event.key, [Sheet(p, self._budget_bytes) for p in self._predictors]
+                elif isinstance(event, Ended):
+                    if not _flushed(sheets, stop):
+                        break
+                    whole, sheets = sheets, []
+                    yield key, self._labels(whole, is_whole=True)
+                else:
+                    for sheet, prepared in zip(sheets, event.prepared, strict=True):
+                        if not stop():
+                            sheet.add(prepared, stop)
+                del event  # what was prepared is not held while the next group is waited for
+        for sheet in sheets:
+            sheet.cut()
+        if any(map(len, sheets)):
+            yield key, self._labels(sheets, is_whole=False)
+
+    def _labels(self, sheets: list[Sheet], *, is_whole: bool) -> list[Labels]:
+        made = [sheet.labels(is_whole=is_whole) for sheet in sheets]
+        self.stats.failed += sum(
+            len(m.batch) - m.batch.column(m.batch.num_columns - 2).null_count for m in made
+        )
+        return made
+
+
+def predict(
+    tagger: Tagger, images: Sequence[bytes | None], *, device: str = "cpu", batch_size: int | None = None
+) -> pa.Table:
+    """Label images in memory.
+
+    Returns one row per image, in order: the tagger's columns, `<NAME>_ERROR` and `<NAME>_DIGEST`.
+
+    Raises:
+        BadTagger: the tagger reads other columns than the image, or does not load.
+    """
+    others = [role for role in check(tagger).reads if role not in (IMAGE, BYTES)]
+    if others:
+        raise BadTagger(f"tagger {tagger.name} reads {', '.join(others)}: only a dataset has it, use `tag`")
+    rows = (Row(position, {IMAGE: image, BYTES: image}) for position, image in enumerate(images))
+    ((_, (labels,)),) = Pipeline([tagger], device=device, batch_size=batch_size).run([(None, rows)])
+    return pa.Table.from_batches([labels.batch])
+
+
+def _flushed(sheets: list[Sheet], stop: Callable[[], bool]) -> bool:
+    for sheet in sheets:
+        if stop():
+            return False
+        sheet.flush()
+    return True
+
+
+def _cores() -> int:
+    # A container's share, where the system can tell it.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _loaded(tagger: Tagger, device: str) -> Model:
+    try:
+        return tagger.load(device)
+    except LaketagError:
+        raise
+    except Exception as error:  # a user's code: what it says is all that is known
+        raise BadTagger(f"tagger {tagger.name} does not load on {device}: {reason(error)}") from error

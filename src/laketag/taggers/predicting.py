@@ -1,0 +1,138 @@
+"""Predict, contained: whatever a model does wrong costs the rows concerned their labels, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.types as kinds
+
+from laketag.taggers.protocol import Model, Tagger
+from laketag.taggers.rows import Stats, reason
+
+_OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc")
+
+
+class WrongResult(Exception):
+    """What `predict` returned is not one row of the tagger's columns for each input."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows in order: their labels, or why all of them have none."""
+
+    rows: int
+    batch: pa.RecordBatch | None
+    error: str | None
+
+
+class Predictor:
+    """A loaded tagger that remembers how many rows fit into its device's memory."""
+
+    def __init__(self, tagger: Tagger, model: Model, batch_size: int, stats: Stats) -> None:
+        self.tagger = tagger
+        self.batch_size = batch_size
+        self._model = model
+        self._schema = pa.schema([pa.field(f.name, f.type) for f in tagger.columns])
+        self._fits = batch_size
+        self._stats = stats
+
+    def predict(self, values: list[Any]) -> list[Piece]:
+        """Label prepared rows; pieces in order, of as many rows together as there are values."""
+        pieces: list[Piece] = []
+        start = 0
+        while start < len(values):
+            piece = values[start : start + self._fits]
+            start += len(piece)
+            pieces += self._contained(piece)
+        return pieces
+
+    def _contained(self, values: list[Any]) -> list[Piece]:
+        batch, error, is_memory = self._tried(values)
+        if error is None:
+            return [Piece(len(values), batch, None)]
+        if len(values) == 1:
+            return [Piece(1, None, error)]
+        half = (len(values) + 1) // 2
+        if is_memory:
+            self._fits = min(self._fits, half)
+        return self._contained(values[:half]) + self._contained(values[half:])
+
+    def _tried(self, values: list[Any]) -> tuple[pa.RecordBatch | None, str | None, bool]:
+        # Returns what is known of the error, not the error: its traceback would keep the batch's memory.
+        before = perf_counter()
+        try:
+            batch = fitted(self._model.predict(list(values)), self._schema, len(values))
+            self._stats.predicted += len(values)
+            return batch, None, False
+        except WrongResult as error:
+            return None, str(error), False
+        except Exception as error:  # a model raises anything at all
+            return None, reason(error), _is_out_of_memory(error)
+        finally:
+            self._stats.predict_seconds += perf_counter() - before
+
+
+def fitted(result: object, schema: pa.Schema, rows: int) -> pa.RecordBatch:
+    """Give what `predict` returned with exactly the schema's columns and types.
+
+    Raises:
+        WrongResult: other rows, other columns, or values that the types cannot hold.
+    """
+    if not isinstance(result, pa.RecordBatch):
+        raise WrongResult(f"predict returned a {type(result).__name__}, not a pyarrow RecordBatch")
+    if sorted(result.schema.names) != sorted(schema.names):
+        raise WrongResult(f"predict returned columns {result.schema.names}, not {schema.names}"[:200])
+    if result.num_rows != rows:
+        # The numbers are left out: they differ from batch to batch, and what happened is the same.
+        more = "more" if result.num_rows > rows else "fewer"
+        raise WrongResult(f"predict returned {more} rows than it was given")
+    return pa.RecordBatch.from_arrays([_cast(result.column(f.name), f) for f in schema], schema=schema)
+
+
+def _cast(column: pa.Array, field: pa.Field) -> pa.Array:
+    if column.type == field.type:
+        return column
+    if not _is_of_a_kind(column.type, field.type):
+        raise WrongResult(f"predict returned {column.type} for {field.name}, which is {field.type}"[:200])
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException as error:
+        text = f"predict returned a value that {field.name} ({field.type}) cannot hold: {error}"
+        raise WrongResult(" ".join(text.split())[:200]) from error
+
+
+def _is_of_a_kind(given: pa.DataType, wanted: pa.DataType) -> bool:
+    # Arrow would also turn text into numbers and numbers into text: that is a mistake, not a cast.
+    if kinds.is_null(given) or (kinds.is_nested(given) and kinds.is_nested(wanted)):
+        return True
+    if kinds.is_dictionary(given):
+        return _is_of_a_kind(given.value_type, wanted)
+    return any(
+        is_kind(given) and is_kind(wanted)
+        for is_kind in (_is_number, _is_text, _is_binary, kinds.is_temporal)
+    )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_fixed_size_binary(kind))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By name: torch and onnxruntime are not imported for it.
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(sign in text for sign in _OUT_OF_MEMORY)
+    )
