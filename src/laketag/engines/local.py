@@ -1,0 +1,146 @@
+"""Tasks on this machine: worker processes that may die without harm to the driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import TypeVar
+
+import cloudpickle
+
+from laketag.engines.worker import Answer
+from laketag.errors import TaskFailed, WorkerLost
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Local:
+    """Worker processes on this machine, one task at a time each."""
+
+    workers: int = 1
+    """Processes; each loads the models once and decodes with threads of its own."""
+    tries: int = 4
+    """How often a task is given out before its dying workers end the run."""
+    grace: float = 60.0
+    """Seconds that workers get to stage what they have when the run is stopped."""
+
+    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+        """Yield each task's result as it comes; see `Engine.run`."""
+        if not tasks:
+            return
+        pool = _Pool(cloudpickle.dumps(fn), [cloudpickle.dumps(pair) for pair in enumerate(tasks)], self.tries)
+        try:
+            for _ in range(min(self.workers, len(tasks))):
+                pool.start()
+            while pool.busy:
+                for answer in pool.answers():
+                    yield _value(answer)
+        finally:
+            pool.stop(self.grace)
+
+
+def _value(answer: Answer) -> R:  # type: ignore[type-var]  # the type travels as a pickle
+    if answer.error is not None:
+        raise answer.error
+    if answer.trace is not None:
+        last = answer.trace.strip().splitlines()[-1]
+        raise TaskFailed(f"a task failed in its worker: {last}") from RuntimeError(answer.trace)
+    return answer.value  # type: ignore[no-any-return]  # likewise
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    index: int
+
+
+@dataclass
+class _Pool:
+    fn: bytes
+    tasks: list[bytes]
+    tries: int
+    busy: dict[Connection, _Worker] = field(default_factory=dict)
+    idle: list[_Worker] = field(default_factory=list)
+    waiting: deque[int] = field(init=False)
+    tried: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waiting = deque(range(len(self.tasks)))
+        self.tried = [0] * len(self.tasks)
+
+    def start(self) -> None:
+        """Start a worker on the next task that waits."""
+        ours, theirs = socket.socketpair()
+        # The driver's own path: a module found here must be found there, a notebook's folder too.
+        begin = f"import sys; sys.path[:] = {sys.path!r}; from laketag.engines.worker import main; main()"
+        command = [sys.executable, "-c", begin, str(theirs.fileno()), str(os.getpid())]
+        with theirs:
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        worker = _Worker(process, Connection(ours.detach()), -1)
+        try:
+            worker.connection.send_bytes(self.fn)
+        except ConnectionError:
+            pass  # It died at once; giving it a task will say so.
+        self._give(worker)
+
+    def _give(self, worker: _Worker) -> None:
+        if not self.waiting:
+            self.idle.append(worker)
+            return
+        worker.index = self.waiting.popleft()
+        self.tried[worker.index] += 1
+        self.busy[worker.connection] = worker
+        try:
+            worker.connection.send_bytes(self.tasks[worker.index])
+        except ConnectionError:
+            pass  # A dead worker is found when it is waited for.
+
+    def answers(self) -> Iterator[Answer]:
+        """Wait for workers; give the next task to those that answered, replace those that died."""
+        for connection in wait(list(self.busy)):
+            worker = self.busy.pop(connection)  # type: ignore[arg-type]  # only connections were given
+            try:
+                answer: Answer = cloudpickle.loads(worker.connection.recv_bytes())
+            except (EOFError, ConnectionError):
+                self._replace(worker)
+                continue
+            self._give(worker)
+            yield answer
+
+    def _replace(self, dead: _Worker) -> None:
+        dead.connection.close()
+        code = dead.process.wait()
+        if self.tried[dead.index] >= self.tries:
+            raise WorkerLost(f"the worker process died ({_cause(code)})")
+        self.waiting.appendleft(dead.index)
+        self.start()
+
+    def stop(self, grace: float) -> None:
+        """End every worker: at once when it is idle, after SIGTERM and at most the grace when it is not."""
+        for worker in self.busy.values():
+            worker.process.send_signal(signal.SIGTERM)
+        for worker in self.idle:
+            worker.connection.close()
+        deadline = time.monotonic() + grace
+        for worker in [*self.idle, *self.busy.values()]:
+            worker.connection.close()
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+
+
+def _cause(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

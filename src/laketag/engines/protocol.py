@@ -1,0 +1,40 @@
+"""What an engine promises: every task's result once, in any order, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """Where tasks run. It knows nothing of images, models or Lance."""
+
+    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+        """Yield `fn(task)` for every task, once each, in the order in which they finish.
+
+        `fn`, tasks and results must pickle (cloudpickle). A task whose worker dies is tried again,
+        so `fn` may run more than once per task. Closing the iterator stops the workers: they
+        get SIGTERM first, and `stopping.requested()` turns true in them.
+
+        Raises:
+            TaskFailed: `fn` raised something that is not a `LaketagError` (those are raised as they are).
+            WorkerLost: a task killed its worker more often than the engine retries.
+        """
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long piece of work is."""
+
+    done: int
+    """Units finished so far, those of an earlier, broken run included."""
+    total: int | None
+    """Units in all; None where that is not known."""
+    unit: str
+    """What is counted: `rows`, `bytes`, `shards`."""
+    note: str = ""
+    """What is being done, in a few words."""

@@ -1,0 +1,25 @@
+"""How a worker learns that it should stop: a flag that SIGTERM sets, read between batches."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+_stop = threading.Event()
+
+
+def requested() -> bool:
+    """Whether this process was asked to stop."""
+    return _stop.is_set()
+
+
+def listen() -> None:
+    """Turn SIGTERM into the flag, and leave Ctrl-C to the driver, in this process."""
+
+    def set_flag(signum: int, frame: FrameType | None) -> None:
+        _stop.set()
+
+    signal.signal(signal.SIGTERM, set_flag)
+    # A terminal sends Ctrl-C to the whole group; the driver passes it on as SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

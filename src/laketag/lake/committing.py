@@ -1,0 +1,180 @@
+"""Attaching column files to the latest version: one transaction, rebuilt from the latest metadata on every conflict."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from laketag.errors import CommitError
+from laketag.lake.columns import ColumnFile, delete_data_file
+from laketag.lake.dataset import open_dataset
+from laketag.lake.location import Location
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+    from lance.fragment import FragmentMetadata
+
+ATTEMPTS = 20
+_COMMIT_KEY = "laketag.commit"
+_DROPPED = -2  # Lance's own mark for a field that a data file holds and no one reads
+
+
+@dataclass(frozen=True)
+class FragmentColumns:
+    """New columns for one fragment."""
+
+    fragment: int
+    """Its id."""
+    file: ColumnFile
+    """What was written for it: all columns of the commit."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a commit left."""
+
+    number: int
+    """The dataset's version after it."""
+    fragments: int
+    """How many fragments got a column file."""
+
+
+Prepare = Callable[["LanceDataset"], Sequence[FragmentColumns]]
+"""Say what to attach to a dataset as it is now; called again after a conflict, so it keeps what is still valid."""
+
+
+def commit_columns(
+    location: Location, columns: pa.Schema, prepare: Prepare, properties: Mapping[str, str]
+) -> Version:
+    """Make columns visible in one version, new ones and ones that exist alike.
+
+    Always a Merge: a DataReplacement wants the columns to lie alike in every fragment, which they do
+    not once others have appended, compacted or added columns. In a Merge a column that is there
+    already leaves its old file (the field is marked as dropped there) and is found in the new one.
+
+    Args:
+        location: the dataset's.
+        columns: names, types and field metadata (which counts for new ones only).
+        prepare: column files for the version that it is given.
+        properties: go into the transaction.
+
+    Raises:
+        CommitError: the dataset changed under every attempt, or no longer fits.
+    """
+    from lance.commit import CommitConflictError
+
+    # A name of its own for this commit: found in the history, it says that an unanswered attempt arrived.
+    mark = uuid.uuid4().hex
+    first_read = None
+    for attempt in range(ATTEMPTS):
+        dataset = open_dataset(location)
+        first_read = dataset.version if first_read is None else first_read
+        arrived = _find_commit(dataset, first_read, mark)
+        if arrived is not None:
+            return Version(arrived, len(prepare(dataset)))
+        units = prepare(dataset)
+        try:
+            number = _commit_once(location, dataset, columns, units, {**properties, _COMMIT_KEY: mark})
+            return Version(number, len(units))
+        except CommitConflictError:
+            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+    raise CommitError(
+        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts to commit; "
+        "the labels are staged, run the same command again"
+    )
+
+
+def _commit_once(
+    location: Location,
+    dataset: LanceDataset,
+    columns: pa.Schema,
+    units: Sequence[FragmentColumns],
+    properties: dict[str, str],
+) -> int:
+    import lance
+
+    operation, leftover = _merge(dataset, columns, units)
+    try:
+        committed = lance.LanceDataset.commit(
+            location.uri,
+            lance.Transaction(dataset.version, operation, transaction_properties=properties),
+            storage_options=dict(location.storage_options),
+            # Lance's own retries would commit the old fragment list again, and undo what others did.
+            max_retries=0,
+        )
+    finally:
+        if leftover is not None:
+            delete_data_file(location, leftover)
+    return int(committed.version)
+
+
+def _merge(
+    dataset: LanceDataset, columns: pa.Schema, units: Sequence[FragmentColumns]
+) -> tuple[Any, str | None]:
+    import lance
+
+    new = pa.schema([column for column in columns if column.name not in dataset.schema.names])
+    for column in columns:
+        if column.name in dataset.schema.names and dataset.schema.field(column.name).type != column.type:
+            held = dataset.schema.field(column.name).type
+            raise CommitError(f"column {column.name!r} is {held} now, its labels are {column.type}; they are staged")
+    schema, leftover = _extended(dataset, new) if len(new) else (dataset.lance_schema, None)
+    fields = [schema.field(name).id() for name in columns.names]
+    files = {unit.fragment: unit.file for unit in units}
+    fragments = []
+    for fragment in dataset.get_fragments():
+        metadata = fragment.metadata
+        if fragment.fragment_id in files:
+            _attach(metadata, files[fragment.fragment_id], fields, dataset.data_storage_version)
+        fragments.append(metadata)
+    return lance.LanceOperation.Merge(fragments, schema, preserves_nullability=True), leftover
+
+
+def _extended(dataset: LanceDataset, columns: pa.Schema) -> tuple[Any, str]:
+    """Let Lance itself extend the schema, so that field ids are its own: nulls for the smallest fragment.
+
+    Returns the schema, and the name of the data file that came about and serves nothing else.
+    """
+    import lance
+
+    @lance.batch_udf(output_schema=columns)
+    def nulls(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.record_batch([pa.nulls(batch.num_rows, f.type) for f in columns], schema=columns)
+
+    smallest = min(dataset.get_fragments(), key=lambda fragment: fragment.metadata.num_rows)
+    extended, schema = smallest.merge_columns(nulls, columns=[])
+    return schema, str(extended.files[-1].path)
+
+
+def _attach(metadata: FragmentMetadata, file: ColumnFile, fields: list[int], storage_version: str) -> None:
+    import lance
+
+    for held in metadata.files:
+        held.fields = [_DROPPED if field in fields else field for field in held.fields]
+    # A file of nothing but dropped fields is read by no one; cleanup takes it with the old versions.
+    kept = [held for held in metadata.files if any(field != _DROPPED for field in held.fields)]
+    major, minor = (int(part) for part in storage_version.split("."))
+    indices = list(range(len(fields)))
+    metadata.files[:] = [*kept, lance.fragment.DataFile(file.name, fields, indices, major, minor, file.size)]
+
+
+def _find_commit(dataset: LanceDataset, since: int, mark: str) -> int | None:
+    for number in range(dataset.version, since, -1):
+        if (transaction_properties(dataset, number) or {}).get(_COMMIT_KEY) == mark:
+            return number
+    return None
+
+
+def transaction_properties(dataset: LanceDataset, version: int) -> dict[str, str] | None:
+    """Read what a version's transaction carries; None where its transaction is gone."""
+    try:
+        transaction = dataset.read_transaction(version)
+    except (OSError, ValueError):
+        return None
+    return None if transaction is None else dict(transaction.transaction_properties or {})

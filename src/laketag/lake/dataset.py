@@ -1,0 +1,95 @@
+"""What a dataset is: how it is opened, which column holds its images, and what lies in its fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from laketag.errors import ColumnError, DatasetError, DatasetNotFound
+from laketag.lake.location import Location
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+    from lance.fragment import FragmentMetadata
+
+IMAGE_NAMES = (
+    *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jp2", "ppm", "pgm"),
+    *("image", "img", "image_bytes"),
+)
+
+
+def open_dataset(location: Location, version: int | None = None) -> LanceDataset:
+    """Open a dataset, pinned to a version (the latest one by default).
+
+    Raises:
+        DatasetNotFound: nothing that Lance can open lies there.
+        DatasetError: there is no such version.
+    """
+    import lance
+
+    try:
+        return lance.dataset(location.uri, version=version, storage_options=dict(location.storage_options))
+    except (ValueError, OSError) as error:
+        if version is not None and exists(location):
+            raise DatasetError(f"{location.uri} has no version {version}; `laketag show` lists them") from error
+        raise DatasetNotFound(
+            f"no Lance dataset at {location.uri}; make one with `laketag import SHARD... {location.uri}`"
+        ) from error
+
+
+def exists(location: Location) -> bool:
+    """Whether there is a dataset."""
+    try:
+        open_dataset(location)
+    except DatasetNotFound:
+        return False
+    return True
+
+
+def is_image_like(field: pa.Field) -> bool:
+    """Whether a column holds bytes, stored plainly or as blobs."""
+    kind = field.type
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind).startswith("extension<lance.blob")
+
+
+def image_column(schema: pa.Schema, asked: str | None = None) -> str:
+    """Find the column that holds the images: the one asked for, the one with an image's name, or the only one.
+
+    Raises:
+        ColumnError: there is none, there are several, or the one asked for holds no bytes.
+    """
+    candidates = [field.name for field in schema if is_image_like(field)]
+    if asked is not None:
+        if asked in candidates:
+            return asked
+        held = f"it holds {schema.field(asked).type}" if asked in schema.names else "there is no such column"
+        raise ColumnError(f"column {asked!r} cannot be read as images: {held}; columns with bytes: {_list(candidates)}")
+    named = [name for name in candidates if name.lower() in IMAGE_NAMES] or candidates
+    if len(named) == 1:
+        return named[0]
+    if not named:
+        raise ColumnError(f"no column holds bytes, so there is no image to read; columns: {_list(schema.names)}")
+    raise ColumnError(f"several columns may hold the images ({_list(named)}); choose one with --column")
+
+
+def require_columns(schema: pa.Schema, names: Sequence[str]) -> None:
+    """Raise a `ColumnError` for the first name that is no column."""
+    for name in names:
+        if name not in schema.names:
+            alike = [n for n in schema.names if n.lower() == name.lower()]
+            hint = f"did you mean {alike[0]!r}?" if alike else f"columns: {_list(schema.names)}"
+            raise ColumnError(f"there is no column {name!r}; {hint}")
+
+
+def data_file(fragment: FragmentMetadata, field_id: int) -> str | None:
+    """Name the data file that holds a field of a fragment; None where the fragment has none (all null)."""
+    for file in fragment.files:
+        if field_id in file.fields:
+            return str(file.path)
+    return None
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"

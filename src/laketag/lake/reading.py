@@ -1,0 +1,112 @@
+"""Reading rows of a dataset by their physical place, and no byte more than asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from laketag.errors import BadSQL
+from laketag.lake import sql
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+# A read-ahead of 64 MiB keeps a scan of large images within a worker's memory and costs no speed.
+_IO_BUFFER = 64 << 20
+_BATCH_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class RowRange:
+    """Physical rows of one fragment, deleted ones included."""
+
+    fragment: int
+    """The fragment's id in the version at hand."""
+    file: str
+    """The data file that holds the images: what a label is staged for."""
+    start: int
+    """The first physical offset."""
+    stop: int
+    """One past the last."""
+
+    @property
+    def first_address(self) -> int:
+        """The row address of the first row."""
+        return address(self.fragment, self.start)
+
+
+def address(fragment: int, offset: int) -> int:
+    """Compose Lance's row address."""
+    return fragment << 32 | offset
+
+
+def scan(
+    dataset: LanceDataset,
+    ranges: Sequence[RowRange],
+    columns: Sequence[str],
+    *,
+    where: str | None = None,
+    addresses: npt.NDArray[np.uint64] | None = None,
+    row_bytes: int = 0,
+) -> Iterator[pa.RecordBatch]:
+    """Stream live rows of some ranges, in order, with `_rowaddr` and `_rowid` beside the columns.
+
+    Args:
+        dataset: pinned to a version.
+        ranges: a part of one fragment, or fragments from end to end; all fragments where empty.
+        columns: blobs come as bytes.
+        where: a filter whose names are columns, exact-case.
+        addresses: only these rows; they must lie in the ranges.
+        row_bytes: an estimate, from which the size of a batch follows.
+
+    Raises:
+        BadSQL: Lance cannot run the filter.
+    """
+    filters = [f"({sql.for_filter(where, dataset.schema.names)})"] if where else []
+    if addresses is not None:
+        filters.append(_among(addresses))
+    elif len(ranges) == 1:
+        part = ranges[0]
+        filters.append(f"_rowaddr >= {part.first_address} and _rowaddr < {address(part.fragment, part.stop)}")
+    try:
+        yield from dataset.scanner(
+            columns=list(columns),
+            filter=" and ".join(filters) or None,
+            fragments=[_fragment(dataset, part.fragment) for part in ranges] or None,
+            with_row_address=True,
+            with_row_id=True,
+            blob_handling="all_binary",
+            batch_size=max(1, min(4096, _BATCH_BYTES // max(1, row_bytes))),
+            io_buffer_size=_IO_BUFFER,
+            batch_readahead=4,
+        ).to_batches()
+    except ValueError as error:
+        if where is None:
+            raise
+        raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
+
+
+def check_filter(dataset: LanceDataset, where: str) -> None:
+    """Raise `BadSQL` where a filter cannot be run, without reading a row."""
+    try:
+        dataset.scanner(columns=[], with_row_id=True, filter=sql.for_filter(where, dataset.schema.names)).explain_plan()
+    except (ValueError, OSError) as error:
+        raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Shorten one of Lance's messages: its first line, without the place in Lance's source."""
+    return str(error).strip().split("\n")[0].split(", /")[0].strip()
+
+
+def _among(addresses: npt.NDArray[np.uint64]) -> str:
+    return f"_rowaddr in ({', '.join(map(str, addresses.tolist()))})"
+
+
+def _fragment(dataset: LanceDataset, fragment_id: int) -> object:
+    return dataset.get_fragment(fragment_id)

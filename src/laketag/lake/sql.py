@@ -1,0 +1,50 @@
+"""SQL whose names mean what they say: exact-case, in filters and in full queries alike.
+
+Lance's `sql` lower-cases names that are not quoted, and its filters take `"X"` for a string. So every name
+of a column is quoted here, in the way that the reader at hand understands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# A string, a quoted name, or a word; everything else stays as it is.
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|[^\W\d]\w*""")
+_KEYWORDS = frozenset(
+    """all and any array as asc between by case cast cross date desc distinct else end except exists false first
+    from full group having in inner intersect interval is join last left like limit natural not null nulls of offset on
+    or order outer over partition right select similar then time timestamp to true union using values when where with""".split()
+)
+
+
+def quote(name: str) -> str:
+    """Quote a column's name for a filter."""
+    return f"`{name}`"
+
+
+def for_filter(text: str, names: Sequence[str]) -> str:
+    """Quote the columns of a filter as Lance's filters want it."""
+    return _quoted(text, names, "`", "`")
+
+
+def for_query(text: str, names: Sequence[str]) -> str:
+    """Quote the columns of a full query as standard SQL wants it."""
+    return _quoted(text, names, '"', '"')
+
+
+def _quoted(text: str, names: Sequence[str], left: str, right: str) -> str:
+    columns = set(names)
+
+    def replace(match: re.Match[str]) -> str:
+        token = match.group()
+        if token[0] == "'":
+            return token
+        if token[0] in '"`':
+            return f"{left}{token[1:-1]}{right}"
+        is_call = text[match.end() :].lstrip().startswith("(")
+        if token in columns and token.lower() not in _KEYWORDS and not is_call:
+            return f"{left}{token}{right}"
+        return token
+
+    return _TOKEN.sub(replace, text)

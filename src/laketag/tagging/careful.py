@@ -1,0 +1,90 @@
+"""Chunks that killed their worker: computed in a process that may die, halved until the row is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from laketag.engines import stopping
+from laketag.engines.local import Local
+from laketag.errors import WorkerLost
+from laketag.lake.dataset import open_dataset
+from laketag.taggers.digest import input_digest
+from laketag.taggers.protocol import label_schema
+from laketag.taggers.rows import Labels, Row
+from laketag.tagging.compute import Compute, Wanted
+from laketag.tagging.plan import Chunk
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """What the child process does: label some rows of a chunk, and stage nothing."""
+
+    compute: Compute
+    chunk: Chunk
+
+    def __call__(self, wanted: Wanted) -> list[Labels]:
+        """Give one `Labels` per job."""
+        dataset = open_dataset(self.compute.location, self.compute.version)
+        rows = self.compute.rows(dataset, self.chunk, wanted)
+        for _, labels in self.compute.pipeline().run([(self.chunk, rows)]):
+            return labels
+        return []
+
+
+def carefully(compute: Compute, chunk: Chunk, wanted: Wanted) -> list[Labels]:
+    """Label the rows of a chunk that was begun before and never staged.
+
+    The rows are tried together first, in the same batches as ever, since most such chunks were cut
+    short by something that has nothing to do with them.
+    """
+    if not len(wanted.addresses):
+        return []
+    found = _halve(LabelRows(compute, chunk), wanted)
+    return [_joined([labels[job] for labels in found if labels]) for job in range(len(compute.jobs))]
+
+
+def _halve(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
+    try:
+        return list(Local(workers=1, tries=1).run(label, [wanted]))
+    except WorkerLost as lost:
+        if len(wanted.addresses) == 1:
+            return [_failed(label, wanted, lost)]
+    middle = len(wanted.addresses) // 2
+    first, second = _slice(wanted, 0, middle), _slice(wanted, middle, len(wanted.addresses))
+    found = _halve(label, first)
+    return found if stopping.requested() else found + _halve(label, second)
+
+
+def _slice(wanted: Wanted, start: int, stop: int) -> Wanted:
+    masks = tuple(mask[start:stop] for mask in wanted.by_job)
+    return replace(wanted, addresses=wanted.addresses[start:stop], by_job=masks, is_all=False)
+
+
+def _failed(label: LabelRows, wanted: Wanted, lost: WorkerLost) -> list[Labels]:
+    dataset = open_dataset(label.compute.location, label.compute.version)
+    (row,) = label.compute.rows(dataset, label.chunk, wanted)
+    return [
+        _failure(label.compute, number, row, str(lost)) if mask.any() else _nothing(label.compute, number)
+        for number, mask in enumerate(wanted.by_job)
+    ]
+
+
+def _failure(compute: Compute, number: int, row: Row, reason: str) -> Labels:
+    tagger = compute.jobs[number].tagger
+    schema = label_schema(tagger)
+    digest = input_digest({role: row.inputs[role] for role in tagger.reads})
+    columns = [pa.nulls(1, field.type) for field in schema][:-2] + [pa.array([reason]), pa.array([digest], pa.int64())]
+    return Labels(np.array([row.position], np.int64), pa.record_batch(columns, schema=schema))
+
+
+def _nothing(compute: Compute, number: int) -> Labels:
+    schema = label_schema(compute.jobs[number].tagger)
+    return Labels(np.empty(0, np.int64), pa.RecordBatch.from_pylist([], schema=schema))
+
+
+def _joined(labels: list[Labels]) -> Labels:
+    positions = np.concatenate([one.positions for one in labels])
+    return Labels(positions, pa.concat_batches([one.batch for one in labels]))

@@ -1,0 +1,88 @@
+"""A job: one tagger on one dataset, and what it adds to every row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from laketag.errors import ColumnError, JobRefused
+from laketag.taggers.digest import provenance, tagger_digest
+from laketag.taggers.protocol import Tagger, digest_column, error_column, label_schema
+
+PROVENANCE_KEY = b"laketag"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One tagger's work. Its digest is of what determines the labels, so the same command again is the same job."""
+
+    tagger: Tagger
+    """The model before it is loaded."""
+    digest: str
+    """Hex digest of code or weights, parameters, preprocessing and the input columns."""
+    columns: pa.Schema
+    """Label columns, error column and digest column, as committed, provenance in their metadata."""
+
+    @property
+    def name(self) -> str:
+        """The tagger's name."""
+        return self.tagger.name
+
+    @property
+    def error_column(self) -> str:
+        """Why a row has no label; null where it has one."""
+        return error_column(self.tagger)
+
+    @property
+    def digest_column(self) -> str:
+        """Digest of the input that the label was made from; null where none was computed."""
+        return digest_column(self.tagger)
+
+
+def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
+    """Name a tagger's job on the columns that it reads, given as (role, column) pairs."""
+    import hashlib
+
+    read = json.dumps([pair for pair in inputs if pair[0] in tagger.reads])
+    digest = hashlib.sha256(f"{tagger_digest(tagger)} {read}".encode()).hexdigest()[:32]
+    made_by = json.dumps({**provenance(tagger), "job": digest}, sort_keys=True)
+    columns = pa.schema([field.with_metadata({PROVENANCE_KEY: made_by}) for field in label_schema(tagger)])
+    return Job(tagger, digest, columns)
+
+
+def has_columns(job: Job, schema: pa.Schema) -> bool:
+    """Whether a dataset has the job's columns, made by this very job.
+
+    Raises:
+        ColumnError: a column's name equals another's but for case.
+        JobRefused: columns of these names were made by something else, or only some of them are there.
+    """
+    by_lower = {name.lower(): name for name in schema.names}
+    for name in job.columns.names:
+        found = by_lower.get(name.lower(), name)
+        if found != name:
+            raise ColumnError(f"the new column {name!r} equals the column {found!r} but for case; rename one of them")
+    present = [name for name in job.columns.names if name in schema.names]
+    if not present:
+        return False
+    if len(present) < len(job.columns):
+        raise JobRefused(
+            f"the dataset has {', '.join(present)} but not {', '.join(set(job.columns.names) - set(present))}; "
+            f"tagger {job.name!r} would mix its labels with a column that it did not make: drop or rename it first"
+        )
+    made_by = json.loads((schema.field(present[0]).metadata or {}).get(PROVENANCE_KEY, b"{}"))
+    if made_by.get("job") != job.digest:
+        raise JobRefused(
+            f"the columns of tagger {job.name!r} were made by {_maker(made_by)}, and labels of two makers are never mixed; "
+            "drop or rename those columns first"
+        )
+    return True
+
+
+def _maker(made_by: dict[str, str]) -> str:
+    if not made_by:
+        return "a program that left no provenance"
+    return f"another {made_by.get('tagger', 'tagger')} (job {made_by.get('job', 'unknown')[:12]})"

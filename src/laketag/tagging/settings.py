@@ -1,0 +1,85 @@
+"""What a run of `tag` can be told, and what it tells in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from laketag.engines.protocol import Progress
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows to tag. It only narrows: rows left out stay not computed."""
+
+    where: str | None = None
+    """A filter in SQL; names are columns, exact-case."""
+    limit: int | None = None
+    """At most so many rows without labels, the first in the dataset's order."""
+
+
+@dataclass(frozen=True)
+class TagSettings:
+    """How to tag."""
+
+    column: str | None = None
+    """The image column; found by its name or type where None."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Column by role, for taggers that read more than the image."""
+    chunk_rows: int | None = None
+    """Rows of a chunk; at least 32 batches where None."""
+    batch_size: int | None = None
+    """Rows of one `predict` call; each tagger's own where None."""
+    device: str = "cpu"
+    """Where models are loaded."""
+    threads: int | None = None
+    """Decoding threads per worker; the cores shared out among the workers where None."""
+    max_error_rate: float = 1.0
+    """Share of this run's rows that may fail; at 1.0 the run fails only where every row does."""
+    dry_run: bool = False
+    """Plan and count only."""
+    progress: Callable[[Progress], None] | None = None
+    """Called now and then, from another thread."""
+
+
+@dataclass(frozen=True)
+class ErrorCount:
+    """One reason for failed rows."""
+
+    tagger: str
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class TagReport:
+    """What a run of `tag` did. Counts are of rows, not of rows times taggers."""
+
+    uri: str
+    jobs: tuple[str, ...]
+    """The digest of each tagger's job."""
+    version_before: int
+    version_after: int
+    """Equal to `version_before` where there was nothing to do."""
+    rows: int
+    """Rows that `where` and `limit` select."""
+    computed: int
+    """Rows that a tagger was run on in this command, failed ones included."""
+    skipped: int
+    """Selected rows that had all labels before, committed or staged."""
+    failed: int
+    """Rows with a reason in an error column after this command, among those that it committed."""
+    columns: tuple[str, ...]
+    """The columns of the run's taggers."""
+    errors: tuple[ErrorCount, ...]
+    """Reasons of the rows that failed, the most frequent first."""
+    bytes_read: int
+    bytes_written: int
+    """Staged and committed files; manifests are not counted."""
+    seconds: float
+    rows_per_second: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag tag --json` prints it."""
+        return asdict(self)

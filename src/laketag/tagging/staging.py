@@ -1,0 +1,167 @@
+"""Staged labels: one small file per chunk and tagger, found again by the image file and the rows that it is for."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from laketag.lake.location import Location
+from laketag.lake.reading import RowRange, address
+from laketag.lake.staged import StagedFiles
+from laketag.tagging.job import Job
+from laketag.tagging.plan import Chunk
+
+_PARTS = "laketag.parts"
+_READERS = 32
+
+OFFSET = "offset"
+ROW_ID = "row_id"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The labels of one image file's rows inside a staged file."""
+
+    name: str
+    """The staged file's."""
+    file: str
+    """The data file that held the images."""
+    start: int
+    """First physical offset that may be in it."""
+    stop: int
+    """One past the last."""
+    first: int
+    """Index of its first row in the staged file."""
+    rows: int
+    """How many rows it has there, in the order of their offsets."""
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The staged labels of one job."""
+
+    location: Location
+    """The dataset's."""
+    job: str
+    """The job's digest."""
+
+    @property
+    def files(self) -> StagedFiles:
+        """The folder of staged labels."""
+        return StagedFiles(self.location, f"{self.job}/labels")
+
+    @property
+    def attempts(self) -> StagedFiles:
+        """The folder of attempt markers: chunks that were begun and are not staged yet."""
+        return StagedFiles(self.location, f"{self.job}/attempts")
+
+    def stage(self, chunk: Chunk, labels: pa.RecordBatch, addresses: npt.NDArray[np.int64]) -> tuple[list[Part], int]:
+        """Stage some rows of a chunk; returns what lies where, and the bytes written.
+
+        Args:
+            chunk: the rows' ranges.
+            labels: label, error and digest columns, in the order of the addresses.
+            addresses: row addresses, in the chunk's order.
+        """
+        name = f"{chunk.key}.{len(labels)}.{uuid.uuid4().hex[:12]}.lance"
+        fragments, offsets = addresses >> 32, addresses & 0xFFFFFFFF
+        parts, first = [], 0
+        for part in chunk.ranges:
+            rows = int(np.count_nonzero(fragments == part.fragment))
+            if rows:
+                parts.append(Part(name, part.file, part.start, part.stop, first, rows))
+                first += rows
+        table = pa.Table.from_batches([labels]).replace_schema_metadata(None)
+        table = pa.table({OFFSET: pa.array(offsets, pa.uint32()), **{c: table[c] for c in table.column_names}})
+        described = json.dumps([[p.file, p.start, p.stop, p.first, p.rows] for p in parts])
+        return parts, self.files.write(name, table, {_PARTS: described})
+
+    def parts(self) -> list[Part]:
+        """List what is staged, from the footers of the staged files."""
+        files, names = self.files, self.files.names()
+
+        def read(name: str) -> list[Part]:
+            return [Part(name, *values) for values in json.loads(files.metadata(name)[_PARTS])]
+
+        if not names:
+            return []
+        with ThreadPoolExecutor(_READERS) as pool:
+            return [part for parts in pool.map(read, names) for part in parts]
+
+    def rows_staged(self) -> int:
+        """Count the rows staged so far, from the names alone."""
+        return sum(int(name.split(".")[1]) for name in self.files.names())
+
+    def begin(self, chunk: Chunk) -> str:
+        """Leave a marker that a chunk was begun; returns its name."""
+        name = f"{chunk.key}.{uuid.uuid4().hex[:12]}.lance"
+        self.attempts.write(name, pa.table({OFFSET: pa.array([], pa.uint32())}))
+        return name
+
+    def begun(self) -> dict[str, list[str]]:
+        """List the markers of chunks that were begun and not ended, by the chunk's key."""
+        markers: dict[str, list[str]] = {}
+        for name in self.attempts.names():
+            markers.setdefault(name.split(".")[0], []).append(name)
+        return markers
+
+    def end(self, names: Iterable[str]) -> None:
+        """Take markers away: their chunk is staged."""
+        self.attempts.delete(names)
+
+    def clear(self) -> None:
+        """Delete everything staged: it is committed."""
+        self.files.delete(self.files.names())
+        self.attempts.delete(self.attempts.names())
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the staged labels of image files lie."""
+
+    by_file: Mapping[str, Sequence[Part]] = field(default_factory=dict)
+    """Parts by data file, in no order."""
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> Index:
+        """Arrange parts by their data file."""
+        by_file: dict[str, list[Part]] = {}
+        for part in parts:
+            by_file.setdefault(part.file, []).append(part)
+        return cls(by_file)
+
+    def over(self, rows: RowRange) -> list[Part]:
+        """List the parts that may hold rows of a range."""
+        return [p for p in self.by_file.get(rows.file, ()) if p.start < rows.stop and rows.start < p.stop]
+
+    def within(self, ranges: Sequence[RowRange]) -> Index:
+        """Keep only what concerns some ranges: all that a task needs to know."""
+        kept = {part.file: self.over(part) for part in ranges}
+        return Index({file: parts for file, parts in kept.items() if parts})
+
+
+def staged_addresses(staging: Staging, index: Index, chunk: Chunk) -> npt.NDArray[np.int64]:
+    """Read which rows of a chunk have staged labels, as row addresses in the version at hand."""
+    found = [np.empty(0, np.int64)]
+    for rows in chunk.ranges:
+        for part in index.over(rows):
+            offsets = _slice(staging.files.read(part.name, [OFFSET]), part)[OFFSET].to_numpy().astype(np.int64)
+            found.append(address(rows.fragment, 0) + offsets)
+    return np.unique(np.concatenate(found))
+
+
+def staged_labels(staging: Staging, parts: Sequence[Part], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Read the labels of some parts, with `offset` beside the columns."""
+    for part in parts:
+        yield _slice(staging.files.read(part.name, [OFFSET, *columns]), part)
+
+
+def _slice(table: pa.Table, part: Part) -> pa.Table:
+    return table.slice(part.first, part.rows)

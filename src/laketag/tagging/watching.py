@@ -1,0 +1,40 @@
+"""Progress without a channel: what is staged is counted, whatever the engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from laketag.engines.protocol import Progress
+from laketag.tagging.staging import Staging
+
+# A look takes a listing of the store; it may cost a twentieth of the time.
+_SHARE = 20
+_LEAST_SECONDS = 0.5
+
+
+@contextmanager
+def watching(staging: Staging, rows: int, report: Callable[[Progress], None] | None) -> Iterator[None]:
+    """Report the rows staged so far now and then, while the body runs."""
+    if report is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def look() -> None:
+        pause = _LEAST_SECONDS
+        while not ended.wait(pause):
+            started = time.monotonic()
+            report(Progress(min(staging.rows_staged(), rows), rows, "rows", "tagging"))
+            pause = max(_LEAST_SECONDS, _SHARE * (time.monotonic() - started))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    report(Progress(rows, rows, "rows", "committing"))
