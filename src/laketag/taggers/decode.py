@@ -1,9 +1,9 @@
 """Image bytes to pixels: what an image is, and the few reasons why bytes are none.
 
-An image is what `Image.open(...).convert("RGB")` gives: the first frame, EXIF rotation not
-applied, alpha dropped, palettes resolved, CMYK converted by Pillow's own formula. A 16-bit grey
-image is scaled to 8 bits by Pillow where it knows the range of the format (`I;16`); 32-bit
-integer and float images are clipped to 0..255, which is what Pillow does with them.
+An image is what `Image.open(...).convert("RGB")` gives, so that scores equal those of the public
+packages: the first frame, EXIF rotation not applied, alpha dropped, palettes resolved, CMYK converted
+by Pillow's own formula. Grey images of more than 8 bits (16-bit PNG and TIFF, 32-bit, float) are
+clipped to 0..255, not scaled, because that is what Pillow does: most of them come out white.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as kinds
 
 from laketag.errors import BadTagger
 from laketag.taggers.digest import canonical
@@ -169,4 +170,6 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array:
         if values.ndim == 1 and values.dtype != object:
             return pa.array(values)
         values = list(values)
+    if kind is not None and (kinds.is_integer(kind) or kinds.is_list(kind) or kinds.is_fixed_size_list(kind)):
+        return pa.array(values)  # told the type, Arrow would make 1 of 1.5 without a word; a cast does not
     return pa.array(values, kind)

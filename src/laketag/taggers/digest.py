@@ -28,7 +28,7 @@ def input_digest(inputs: Mapping[str, Any]) -> int:
     """Digest a row's raw inputs, by role; never null, also where an input is.
 
     The first 8 bytes, as a signed big-endian integer, of a sha256: of the bytes themselves where
-    they are the only input, else of all roles and values in the order of the mapping.
+    they are the only input, else of the values, with their roles, in the order of the mapping.
     """
     # sha256 with a processor's own instructions runs at 1.8 GB/s here (blake2b: 0.9), and without the GIL.
     if len(inputs) == 1:
@@ -37,7 +37,8 @@ def input_digest(inputs: Mapping[str, Any]) -> int:
             return int.from_bytes(hashlib.sha256(value).digest()[:8], "big", signed=True)
     total = hashlib.sha256()
     for role, value in inputs.items():
-        for part in (role, value):
+        # The only input goes without its role: a null image is the same to who decodes it and who does not.
+        for part in (role, value) if len(inputs) > 1 else (value,):
             head, body = _framed(part)
             total.update(head)
             total.update(body)

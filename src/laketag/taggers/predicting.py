@@ -58,7 +58,7 @@ class Predictor:
         half = (len(values) + 1) // 2
         if is_memory:
             self._fits = min(self._fits, half)
-        return self._contained(values[:half]) + self._contained(values[half:])
+        return self.predict(values[:half]) + self.predict(values[half:])
 
     def _tried(self, values: list[Any]) -> tuple[pa.RecordBatch | None, str | None, bool]:
         # Returns what is known of the error, not the error: its traceback would keep the batch's memory.

