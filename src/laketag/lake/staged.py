@@ -27,8 +27,8 @@ class StagedFiles:
 
     def names(self) -> list[str]:
         """Every staged file, sorted; leftovers of killed writes are left out."""
-        inner = (name.split(f"{self.folder}/", 1)[-1] for name in self._session().list())
-        return sorted(name for name in inner if not name.startswith(".") and ".tmp" not in name)
+        names = self._session().list()
+        return sorted(name for name in names if not name.rsplit("/", 1)[-1].startswith(".") and ".tmp" not in name)
 
     def write(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> int:
         """Stage a table under a name that no other write uses; returns the bytes written."""
@@ -59,5 +59,5 @@ class StagedFiles:
     def _session(self) -> LanceFileSession:
         from lance.file import LanceFileSession
 
-        base = f"{self.location.uri}/{ROOT}/{self.folder}"
+        base = f"{self.location.uri}/{ROOT}/{self.folder}".rstrip("/")
         return LanceFileSession(base, storage_options=dict(self.location.storage_options))

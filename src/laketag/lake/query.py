@@ -1,0 +1,108 @@
+"""`query`: rows of a dataset, by a filter or by full SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from laketag.errors import BadSQL
+from laketag.lake import sql
+from laketag.lake.dataset import is_image_like, open_dataset, require_columns
+from laketag.lake.location import Location
+from laketag.lake.reading import first_line
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows and columns, in which order."""
+
+    where: str | None = None
+    """A filter; names are columns, exact-case."""
+    columns: tuple[str, ...] | None = None
+    """All but bytes and digests where None."""
+    order_by: str | None = None
+    """A column, with `desc` after it for the highest first; nulls come last."""
+    limit: int | None = None
+    at: int | None = None
+    """A version; the latest where None."""
+    sql: str | None = None
+    """A whole query over `dataset`, instead of where, columns, order and limit."""
+
+
+def query(
+    uri: str, *, storage_options: Mapping[str, str] | None = None, selection: Selection = Selection()
+) -> Iterator[pa.RecordBatch]:
+    """Stream the selected rows; at least one batch, empty where no row is selected.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        ColumnError: there is no such column.
+        BadSQL: Lance cannot run the filter or the query.
+    """
+    dataset = open_dataset(Location.of(uri, storage_options), selection.at)
+    reader = _by_sql(dataset, selection) if selection.sql is not None else _by_filter(dataset, selection)
+    return _stream(reader, selection)
+
+
+def default_columns(schema: pa.Schema) -> list[str]:
+    """Name what people want to see: no bytes, no digests."""
+    return [field.name for field in schema if not is_image_like(field) and not _is_digest(field)]
+
+
+def _is_digest(field: pa.Field) -> bool:
+    return bool(field.name.endswith("_DIGEST") and b"laketag" in (field.metadata or {}))
+
+
+def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
+    columns = list(selection.columns) if selection.columns is not None else default_columns(dataset.schema)
+    require_columns(dataset.schema, columns)
+    where = selection.where and sql.for_filter(selection.where, dataset.schema.names)
+    options: dict[str, Any] = {}
+    if selection.order_by is not None:
+        options["order_by"] = [_ordering(dataset.schema, selection.order_by)]
+    try:
+        return dataset.scanner(
+            columns=columns, filter=where, limit=selection.limit, blob_handling="all_binary", **options
+        ).to_reader()
+    except (ValueError, OSError) as error:
+        raise BadSQL(f"the filter {selection.where!r} cannot be run: {first_line(error)}") from error
+
+
+def _ordering(schema: pa.Schema, text: str) -> Any:
+    from lance.dataset import ColumnOrdering
+
+    name, _, direction = text.strip().partition(" ")
+    if direction.strip().lower() not in ("", "asc", "desc"):
+        raise BadSQL(f"the order {text!r} is not a column with asc or desc after it")
+    require_columns(schema, [name])
+    return ColumnOrdering(name, ascending=direction.strip().lower() != "desc", nulls_first=False)
+
+
+def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
+    if selection.where or selection.columns or selection.order_by or selection.limit is not None:
+        raise BadSQL("a whole query stands alone; put filter, columns, order and limit into its text")
+    text = sql.for_query(selection.sql or "", dataset.schema.names)
+    try:
+        return dataset.sql(text).build().to_stream_reader()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise BadSQL(f"the query {selection.sql!r} cannot be run: {first_line(error)}") from error
+
+
+def _stream(reader: pa.RecordBatchReader, selection: Selection) -> Iterator[pa.RecordBatch]:
+    seen = 0
+    try:
+        for batch in reader:
+            if len(batch):
+                seen += len(batch)
+                yield batch
+    except (ValueError, OSError) as error:
+        asked = selection.sql or selection.where
+        raise BadSQL(f"{asked!r} cannot be run: {first_line(error)}") from error
+    if not seen:
+        yield pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in reader.schema], schema=reader.schema)

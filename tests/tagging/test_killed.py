@@ -1,0 +1,102 @@
+"""Killed at a random moment: readers see the old version, and the same command does only what is missing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lance
+import pytest
+
+from datasets import make, staged_files
+from fakes import CountingTagger, predicted
+from laketag.engines.local import Local
+from laketag.tagging.run import tag
+from laketag.tagging.settings import TagSettings
+
+ROWS, CHUNK, WORKERS = 2000, 100, 2
+PROGRAM = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from fakes import CountingTagger
+from laketag.engines.local import Local
+from laketag.tagging.run import tag
+from laketag.tagging.settings import TagSettings
+tag(sys.argv[1], [CountingTagger(sys.argv[2], 0.05)], settings=TagSettings(chunk_rows={CHUNK}), engine=Local({WORKERS}))
+"""
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_sigkill_at_a_random_moment_loses_and_repeats_next_to_nothing(tmp_path: Path, round_: int) -> None:
+    folder, counted = _prepared(tmp_path)
+    process = _start(folder, counted)
+    time.sleep(random.uniform(0.3, 2.5))
+    process.kill()
+    process.communicate()
+    _wait_for_workers_to_end(counted)
+
+    assert lance.dataset(str(folder)).schema.names == ["jpg", "number"]
+    _finish(folder, counted)
+
+    assert lance.dataset(str(folder)).count_rows("SHA is null") == 0
+    assert staged_files(folder) == []
+    assert ROWS <= len(predicted(counted)) <= ROWS + 2 * CHUNK * WORKERS
+
+
+def test_sigterm_stages_the_chunk_at_hand(tmp_path: Path) -> None:
+    folder, counted = _prepared(tmp_path)
+    process = _start(folder, counted, handler="import signal; signal.signal(15, signal.default_int_handler)\n")
+    while not predicted(counted):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+
+    assert "Interrupted" in said
+    assert lance.dataset(str(folder)).schema.names == ["jpg", "number"]
+    _finish(folder, counted)
+
+    assert len(predicted(counted)) == ROWS
+    assert lance.dataset(str(folder)).count_rows("SHA is null") == 0
+
+
+def test_a_worker_killed_in_mid_chunk_is_replaced(tmp_path: Path) -> None:
+    folder, counted = _prepared(tmp_path)
+    process = _start(folder, counted)
+    while not (workers := list(counted.iterdir())):
+        time.sleep(0.02)
+    os.kill(int(workers[0].name.split("-")[1]), signal.SIGKILL)
+    process.communicate()
+
+    assert process.returncode == 0
+    assert lance.dataset(str(folder)).count_rows("SHA is null") == 0
+    assert len(predicted(counted)) <= ROWS + 2 * CHUNK
+
+
+def _prepared(tmp_path: Path) -> tuple[Path, Path]:
+    folder, counted = tmp_path / "data", tmp_path / "counted"
+    counted.mkdir()
+    make(folder, ROWS, rows_per_fragment=700)
+    return folder, counted
+
+
+def _start(folder: Path, counted: Path, handler: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", handler + PROGRAM, str(folder), str(counted)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(folder: Path, counted: Path) -> None:
+    settings = TagSettings(chunk_rows=CHUNK)
+    tag(str(folder), [CountingTagger(str(counted))], settings=settings, engine=Local(WORKERS))
+
+
+def _wait_for_workers_to_end(counted: Path) -> None:
+    """Workers end within a second of their driver; what they count until then counts."""
+    deadline = time.monotonic() + 20
+    pids = {int(path.name.split("-")[1]) for path in counted.iterdir()}
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
