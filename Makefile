@@ -1,0 +1,48 @@
+# Everything runs in .venv, made here from Python 3.11 or newer, and made again when pyproject.toml changes.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+RUN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ANY := not gpu and not weights
+
+.PHONY: help demo test test-fast check docs bench clean
+
+help:
+	@echo 'make demo       the whole line on real photographs, in under a minute'
+	@echo 'make test       every test; what CI runs'
+	@echo 'make test-fast  without the slow ones, under a minute'
+	@echo 'make check      format, lint, types, generated docs are fresh'
+	@echo 'make docs       generate docs/cli.md'
+	@echo 'make bench      the benchmarks'
+
+$(INSTALLED): pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'laketag needs Python 3.11 or newer: make PYTHON=/path/to/python' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(RUN)/laketag demo
+	@echo 'The program is $(RUN)/laketag; `source $(RUN)/activate` lets you type just laketag.'
+
+test: $(INSTALLED)
+	$(RUN)/python -m pytest -n 2 -m '$(ANY)'
+
+test-fast: $(INSTALLED)
+	$(RUN)/python -m pytest -n 2 -m '$(ANY) and not slow'
+
+check: $(INSTALLED)
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy --strict src
+	$(RUN)/python scripts/cli_reference.py --check
+
+docs: $(INSTALLED)
+	$(RUN)/python scripts/cli_reference.py
+
+bench: $(INSTALLED)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist laketag-demo .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,86 @@
+"""Model tagging on an AI data lake: WebDataset shards in, label columns on a Lance dataset out."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from laketag import errors
+from laketag.errors import LaketagError
+
+if TYPE_CHECKING:
+    from laketag.engines.local import Local
+    from laketag.engines.protocol import Engine, Progress
+    from laketag.lake.query import Selection, query
+    from laketag.lake.showing import ShowReport, show
+    from laketag.shards.importing import ImportReport, ImportSettings, import_
+    from laketag.taggers.decorated import tagger
+    from laketag.taggers.pipeline import predict
+    from laketag.taggers.protocol import Model, Tagger
+    from laketag.taggers.spec import Known
+    from laketag.taggers.spec import find as find_tagger
+    from laketag.taggers.spec import known as known_taggers
+    from laketag.tagging.run import tag
+    from laketag.tagging.settings import Rows, TagReport, TagSettings
+    from laketag.walkthrough import DemoReport, demo
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DemoReport",
+    "Engine",
+    "ImportReport",
+    "ImportSettings",
+    "Known",
+    "LaketagError",
+    "Local",
+    "Model",
+    "Progress",
+    "Rows",
+    "Selection",
+    "ShowReport",
+    "TagReport",
+    "TagSettings",
+    "Tagger",
+    "demo",
+    "errors",
+    "find_tagger",
+    "import_",
+    "known_taggers",
+    "predict",
+    "query",
+    "show",
+    "tag",
+    "tagger",
+]
+
+# Importing laketag costs milliseconds: Lance, Arrow and the models come with the name that needs them.
+_HOMES = {
+    "laketag.engines.local": ("Local",),
+    "laketag.engines.protocol": ("Engine", "Progress"),
+    "laketag.lake.query": ("Selection", "query"),
+    "laketag.lake.showing": ("ShowReport", "show"),
+    "laketag.shards.importing": ("ImportReport", "ImportSettings", "import_"),
+    "laketag.taggers.decorated": ("tagger",),
+    "laketag.taggers.pipeline": ("predict",),
+    "laketag.taggers.protocol": ("Model", "Tagger"),
+    "laketag.taggers.spec": ("Known", "find_tagger", "known_taggers"),
+    "laketag.tagging.run": ("tag",),
+    "laketag.tagging.settings": ("Rows", "TagReport", "TagSettings"),
+    "laketag.walkthrough": ("DemoReport", "demo"),
+}
+# Inside their package these go by shorter names.
+_THERE = {"find_tagger": "find", "known_taggers": "known"}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'laketag' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), _THERE.get(name, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
