@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from laketag.taggers.decode import PIXEL_LIMIT, Undecodable, decode
+from laketag.taggers.decode import PIXEL_LIMIT, DecodeError, decode
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -100,14 +100,14 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
     ],
 )
 def test_bytes_that_are_no_image_have_one_short_reason(data: bytes | None, reason: str) -> None:
-    with pytest.raises(Undecodable) as caught:
+    with pytest.raises(DecodeError) as caught:
         decode(data)
 
     assert str(caught.value) == reason
 
 
 def test_no_program_is_started_for_an_eps() -> None:
-    with pytest.raises(Undecodable, match="EPS is not decoded"):
+    with pytest.raises(DecodeError, match="EPS is not decoded"):
         decode(encoded(photo(), "EPS"))
 
 
@@ -128,7 +128,7 @@ def test_damage_anywhere_is_a_reason_without_numbers_and_never_another_exception
                 damaged[at] = random.integers(0, 256)
             try:
                 image = decode(bytes(damaged))
-            except Undecodable as error:
+            except DecodeError as error:
                 text = str(error)
                 assert 0 < len(text) <= 200
                 assert "\n" not in text
@@ -144,7 +144,7 @@ def test_warnings_of_pillow_stay_inside_also_in_threads() -> None:
         warnings.simplefilter("always")
         with ThreadPoolExecutor(4) as pool:
             images = list(pool.map(decode, [data] * 40))
-        with pytest.raises(Undecodable):
+        with pytest.raises(DecodeError):
             decode(huge_png())
 
     assert {image.mode for image in images} == {"RGB"}

@@ -17,6 +17,7 @@ class Budget:
     """
 
     def __init__(self, limit: int) -> None:
+        """Start with all of it free: so many bytes."""
         self._limit = limit
         self._used = 0
         self._is_open = True
@@ -48,7 +49,7 @@ class Budget:
             self._used -= cost
             self._changed.notify_all()
 
-    def settle(self, charged: int, kept: int, largest: int) -> None:
+    def settle(self, charged: int, *, kept: int, largest: int) -> None:
         """Charge a group of rows what it keeps instead of what was thought; `largest` is its largest row."""
         with self._changed:
             # Falls slowly, so that one large row holds up the small ones after it only for a while.

@@ -23,7 +23,7 @@ _NOT_DECODED = ("EPS",)
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
 
 
-class Undecodable(Exception):
+class DecodeError(Exception):
     """Bytes that are no image; the text is the row's reason, the same for all rows of a kind."""
 
 
@@ -31,7 +31,7 @@ def decode(data: bytes | None) -> Image.Image:
     """Decode the first frame, in RGB.
 
     Raises:
-        Undecodable: null, 0 bytes, not an image, damaged, truncated or too many pixels.
+        DecodeError: null, 0 bytes, not an image, damaged, truncated or too many pixels.
     """
     return pixels(opened(data))
 
@@ -40,21 +40,21 @@ def opened(data: bytes | None) -> Image.Image:
     """Read an image's header: its size and mode are known, its pixels are not decoded yet.
 
     Raises:
-        Undecodable: null, 0 bytes, not an image, or too many pixels.
+        DecodeError: null, 0 bytes, not an image, or too many pixels.
     """
     if data is None:
-        raise Undecodable("null image")
+        raise DecodeError("null image")
     if len(data) == 0:
-        raise Undecodable("empty image: 0 bytes")
+        raise DecodeError("empty image: 0 bytes")
     _be_quiet()
     try:
         image = Image.open(io.BytesIO(data))
     except Exception as error:  # a plugin raises anything at all on bytes that it does not expect
-        raise Undecodable(_reason(error)) from error
+        raise DecodeError(_reason(error)) from error
     if image.width * image.height > PIXEL_LIMIT:
-        raise Undecodable(_BOMB)
+        raise DecodeError(_BOMB)
     if image.format in _NOT_DECODED:
-        raise Undecodable(f"{image.format} is not decoded: it would start another program")
+        raise DecodeError(f"{image.format} is not decoded: it would start another program")
     return image
 
 
@@ -62,14 +62,14 @@ def pixels(image: Image.Image) -> Image.Image:
     """Decode an image that is `opened`, in RGB.
 
     Raises:
-        Undecodable: the pixels are damaged or truncated.
+        DecodeError: the pixels are damaged or truncated.
     """
     _be_quiet()
     try:
         image.load()
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:  # as above
-        raise Undecodable(_reason(error)) from error
+        raise DecodeError(_reason(error)) from error
 
 
 _BOMB = f"decompression bomb: more than {PIXEL_LIMIT} pixels"

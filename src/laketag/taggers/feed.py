@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from laketag.taggers.budget import Budget, size_of
-from laketag.taggers.decode import Undecodable, opened, pixels
+from laketag.taggers.decode import DecodeError, opened, pixels
 from laketag.taggers.digest import input_digest
 from laketag.taggers.protocol import BYTES, IMAGE, Model, Tagger
 from laketag.taggers.rows import Row, Stats, reason
@@ -65,7 +65,7 @@ class _Raised:
     error: BaseException
 
 
-_Opened = Undecodable | Any | None  # why there is no image, a Pillow image, or nothing to decode
+_Opened = DecodeError | Any | None  # why there is no image, a Pillow image, or nothing to decode
 _Event = Started | Ended | _Raised | None
 
 
@@ -73,8 +73,9 @@ class Feed:
     """The reader and the pool of one run; a context manager that ends its threads."""
 
     def __init__(
-        self, models: list[tuple[Tagger, Model]], threads: int, budget: Budget, stats: Stats
+        self, models: list[tuple[Tagger, Model]], threads: int, *, budget: Budget, stats: Stats
     ) -> None:
+        """Make the pool, of so many threads; nothing is read before `events` is."""
         self._steps = [_Step(tagger, model) for tagger, model in models]
         self._all = tuple(range(len(models)))
         self._budget = budget
@@ -86,9 +87,11 @@ class Feed:
         self._charged = 0
 
     def __enter__(self) -> Feed:
+        """Give itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the threads, after what each is doing at the moment."""
         self._budget.close()
         if self._reader is not None:
             self._reader.join()
@@ -169,7 +172,7 @@ class Feed:
             return None, cost
         try:
             image = opened(row.inputs[IMAGE])
-        except Undecodable as error:
+        except DecodeError as error:
             return error, cost
         # Pillow keeps 4 bytes a pixel, and both the old and the new image while it converts.
         return image, cost + image.width * image.height * (4 if image.mode == "RGB" else 8)
@@ -193,14 +196,14 @@ class Feed:
         largest = 0
         while rows:
             row, image = rows.pop()  # popped, so that each row's memory goes as soon as it is prepared
-            if image is not None and not isinstance(image, Undecodable):
+            if image is not None and not isinstance(image, DecodeError):
                 before = perf_counter()
                 image = _pixels(image)
                 group.decode_seconds += perf_counter() - before
             kept = self._prepare_row(row, image, group.prepared)
             largest = max(largest, kept)
             group.kept += kept
-        self._budget.settle(charged, group.kept, largest)
+        self._budget.settle(charged, kept=group.kept, largest=largest)
         group.seconds = perf_counter() - started
         return group
 
@@ -234,7 +237,7 @@ class _Step:
     def prepared(self, inputs: dict[str, Any], image: _Opened) -> tuple[Any, str | None]:
         """Give the value for `predict`, or None and why not."""
         if self.decodes:
-            if isinstance(image, Undecodable):
+            if isinstance(image, DecodeError):
                 return None, str(image)
             inputs[IMAGE] = image
         if self._reads_bytes and inputs[BYTES] is None:
@@ -251,7 +254,7 @@ class _Step:
 def _pixels(image: Any) -> Any:
     try:
         return pixels(image)
-    except Undecodable as error:
+    except DecodeError as error:
         return error
 
 

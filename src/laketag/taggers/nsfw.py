@@ -91,13 +91,14 @@ class Nsfw:
         if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
         session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
-        return NsfwModel(session, preprocess, self.threshold)
+        return NsfwModel(session, preprocess, threshold=self.threshold)
 
 
 class NsfwModel:
     """A loaded `Nsfw`."""
 
-    def __init__(self, session: Any, preprocess: Any, threshold: float) -> None:
+    def __init__(self, session: Any, preprocess: Any, *, threshold: float) -> None:
+        """Take a session of onnxruntime, the package's `preprocess`, and the tag's threshold."""
         self._session = session
         self._preprocess = preprocess
         self._threshold = threshold

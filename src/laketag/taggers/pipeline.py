@@ -73,7 +73,7 @@ class Pipeline:
         self._budget_bytes = budget_bytes
         self._models = [(tagger, _loaded(tagger, device)) for tagger in taggers]
         self._predictors = [
-            Predictor(tagger, model, batch_size or batch_size_of(tagger), self.stats)
+            Predictor(tagger, model, batch_size=batch_size or batch_size_of(tagger), stats=self.stats)
             for tagger, model in self._models
         ]
 
@@ -88,7 +88,7 @@ class Pipeline:
         sheets: list[Sheet] = []
         key: Any = None
         stop = _Stop(self._stop)
-        with Feed(self._models, self._threads, Budget(self._budget_bytes), self.stats) as feed:
+        with Feed(self._models, self._threads, budget=Budget(self._budget_bytes), stats=self.stats) as feed:
             for event in feed.events(chunks, stop):
                 if isinstance(event, Started):
                     key, sheets = event.key, [Sheet(p, self._budget_bytes) for p in self._predictors]

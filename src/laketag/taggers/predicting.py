@@ -15,7 +15,7 @@ from laketag.taggers.rows import Stats, reason
 _OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc")
 
 
-class WrongResult(Exception):
+class ResultError(Exception):
     """What `predict` returned is not one row of the tagger's columns for each input."""
 
 
@@ -31,7 +31,8 @@ class Piece:
 class Predictor:
     """A loaded tagger that remembers how many rows fit into its device's memory."""
 
-    def __init__(self, tagger: Tagger, model: Model, batch_size: int, stats: Stats) -> None:
+    def __init__(self, tagger: Tagger, model: Model, *, batch_size: int, stats: Stats) -> None:
+        """Take a tagger with its model; times and counts go to `stats`."""
         self.tagger = tagger
         self.batch_size = batch_size
         self._model = model
@@ -64,10 +65,10 @@ class Predictor:
         # Returns what is known of the error, not the error: its traceback would keep the batch's memory.
         before = perf_counter()
         try:
-            batch = fitted(self._model.predict(list(values)), self._schema, len(values))
+            batch = fitted(self._model.predict(list(values)), self._schema, rows=len(values))
             self._stats.predicted += len(values)
             return batch, None, False
-        except WrongResult as error:
+        except ResultError as error:
             return None, str(error), False
         except Exception as error:  # a model raises anything at all
             return None, reason(error), _is_out_of_memory(error)
@@ -75,20 +76,20 @@ class Predictor:
             self._stats.predict_seconds += perf_counter() - before
 
 
-def fitted(result: object, schema: pa.Schema, rows: int) -> pa.RecordBatch:
+def fitted(result: object, schema: pa.Schema, *, rows: int) -> pa.RecordBatch:
     """Give what `predict` returned with exactly the schema's columns and types.
 
     Raises:
-        WrongResult: other rows, other columns, or values that the types cannot hold.
+        ResultError: other rows, other columns, or values that the types cannot hold.
     """
     if not isinstance(result, pa.RecordBatch):
-        raise WrongResult(f"predict returned a {type(result).__name__}, not a pyarrow RecordBatch")
+        raise ResultError(f"predict returned a {type(result).__name__}, not a pyarrow RecordBatch")
     if sorted(result.schema.names) != sorted(schema.names):
-        raise WrongResult(f"predict returned columns {result.schema.names}, not {schema.names}"[:200])
+        raise ResultError(f"predict returned columns {result.schema.names}, not {schema.names}"[:200])
     if result.num_rows != rows:
         # The numbers are left out: they differ from batch to batch, and what happened is the same.
         more = "more" if result.num_rows > rows else "fewer"
-        raise WrongResult(f"predict returned {more} rows than it was given")
+        raise ResultError(f"predict returned {more} rows than it was given")
     return pa.RecordBatch.from_arrays([_cast(result.column(f.name), f) for f in schema], schema=schema)
 
 
@@ -96,12 +97,12 @@ def _cast(column: pa.Array, field: pa.Field) -> pa.Array:
     if column.type == field.type:
         return column
     if not _is_of_a_kind(column.type, field.type):
-        raise WrongResult(f"predict returned {column.type} for {field.name}, which is {field.type}"[:200])
+        raise ResultError(f"predict returned {column.type} for {field.name}, which is {field.type}"[:200])
     try:
         return column.cast(field.type)
     except pa.ArrowException as error:
         text = f"predict returned a value that {field.name} ({field.type}) cannot hold: {error}"
-        raise WrongResult(" ".join(text.split())[:200]) from error
+        raise ResultError(" ".join(text.split())[:200]) from error
 
 
 def _is_of_a_kind(given: pa.DataType, wanted: pa.DataType) -> bool:

@@ -22,6 +22,7 @@ class Sheet:
     """Rows in the chunk's order; each is failed, pending in the next batch, or labelled."""
 
     def __init__(self, predictor: Predictor, batch_bytes: int) -> None:
+        """Start empty; a batch ends at so many bytes, where it is not full before."""
         self._predictor = predictor
         self._batch_bytes = batch_bytes
         self._positions: list[int] = []
@@ -100,6 +101,7 @@ class Sheet:
         return Labels(np.array(self._positions, np.int64), batch, is_whole)
 
     def __len__(self) -> int:
+        """Count its rows, pending ones too."""
         return len(self._positions)
 
 
