@@ -1,0 +1,200 @@
+"""New rows become a version: a new dataset, or fragments added to one, each in one transaction."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from laketag.errors import CommitError
+from laketag.lake.committing import ATTEMPTS, transaction_properties
+from laketag.lake.dataset import exists, open_dataset
+from laketag.lake.location import Location
+from laketag.lake.writing import STORAGE_VERSION
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+_COMMIT_KEY = "laketag.commit"
+
+
+@dataclass(frozen=True)
+class DataFileOf:
+    """A data file of a new fragment, and the columns that it holds."""
+
+    name: str
+    """Its name below `data/`."""
+    columns: tuple[str, ...]
+    """The dataset's columns, in the file's order."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class NewFragment:
+    """Rows that no version has yet; columns that no file holds are null."""
+
+    rows: int
+    """How many rows, the same in each file."""
+    files: tuple[DataFileOf, ...]
+    """Its data files, each with other columns."""
+
+
+def create_dataset(
+    location: Location, schema: pa.Schema, fragments: Sequence[NewFragment], properties: Mapping[str, str]
+) -> int:
+    """Make a dataset of the fragments; returns its version.
+
+    Raises:
+        CommitError: somebody else made a dataset there meanwhile, or the store fails.
+    """
+    import lance
+    from lance.schema import LanceSchema
+
+    lance_schema = LanceSchema.from_pyarrow(schema)
+    mark = uuid.uuid4().hex
+    operation = lance.LanceOperation.Overwrite(
+        lance_schema, _metadata(lance_schema, schema, fragments, STORAGE_VERSION)
+    )
+    transaction = lance.Transaction(0, operation, transaction_properties={**properties, _COMMIT_KEY: mark})
+    try:
+        made = lance.LanceDataset.commit(
+            location.uri,
+            transaction,
+            storage_options=dict(location.storage_options),
+            enable_stable_row_ids=True,
+            max_retries=0,
+        )
+        return int(made.version)
+    except OSError as error:
+        if exists(location):
+            # An answer that got lost looks like somebody else's dataset, but for the mark.
+            if (transaction_properties(open_dataset(location), 1) or {}).get(_COMMIT_KEY) == mark:
+                return 1
+            raise CommitError(
+                f"another program made a dataset at {location.uri} meanwhile; run the same command again"
+            ) from error
+        raise CommitError(f"no dataset could be made at {location.uri}: {error}") from error
+
+
+def append_fragments(
+    location: Location,
+    schema: pa.Schema,
+    fragments: Sequence[NewFragment],
+    properties: Mapping[str, str],
+    check: Callable[[LanceDataset], None],
+) -> int:
+    """Add the fragments to a dataset, after the columns that it lacks; returns the version.
+
+    Args:
+        location: the dataset's.
+        schema: the fragments' columns; those that the dataset has are of its types.
+        fragments: what to add.
+        properties: go into the transaction.
+        check: called with the dataset as it is right before the commit; raises to give up.
+
+    Raises:
+        CommitError: the dataset changed under every attempt, or no longer fits.
+    """
+    import lance
+    from lance.commit import CommitConflictError
+
+    mark = uuid.uuid4().hex
+    first = open_dataset(location).version
+    for attempt in range(ATTEMPTS):
+        dataset = open_dataset(location)
+        for number in range(dataset.version, first, -1):
+            # Appending is not idempotent: an attempt whose answer got lost must not be made again.
+            if (transaction_properties(dataset, number) or {}).get(_COMMIT_KEY) == mark:
+                return number
+        check(dataset)
+        try:
+            dataset = _with_columns(dataset, schema)
+            operation = lance.LanceOperation.Append(
+                _metadata(dataset.lance_schema, schema, fragments, dataset.data_storage_version)
+            )
+            done = lance.LanceDataset.commit(
+                location.uri,
+                lance.Transaction(
+                    dataset.version, operation, transaction_properties={**properties, _COMMIT_KEY: mark}
+                ),
+                storage_options=dict(location.storage_options),
+            )
+            return int(done.version)
+        except CommitConflictError:
+            time.sleep(min(2.0, 0.05 * 2**attempt))
+    raise CommitError(
+        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
+    )
+
+
+def verify_fragments(location: Location, fragments: Sequence[NewFragment]) -> None:
+    """Open every file again: Lance would commit a short one, and fail to read it ever after.
+
+    Raises:
+        CommitError: a file is gone, or not as long as its fragment.
+    """
+    from lance.file import LanceFileReader
+
+    options = dict(location.storage_options)
+    for fragment in fragments:
+        for file in fragment.files:
+            try:
+                rows = LanceFileReader(f"{location.uri}/data/{file.name}", storage_options=options).num_rows()
+            except OSError as error:
+                raise CommitError(f"data file {file.name} cannot be read: {error}") from error
+            if rows != fragment.rows:
+                raise CommitError(
+                    f"data file {file.name} has {rows} rows where its fragment has {fragment.rows}"
+                )
+
+
+def _with_columns(dataset: LanceDataset, schema: pa.Schema) -> LanceDataset:
+    """Add the columns that the dataset lacks, all null: a change of metadata only."""
+    wrong = [
+        f.name
+        for f in schema
+        if f.name in dataset.schema.names and dataset.schema.field(f.name).type != f.type
+    ]
+    if wrong:
+        raise CommitError(
+            f"column {wrong[0]!r} has another type now than when the import began; run the same command again"
+        )
+    missing = [field for field in schema if field.name not in dataset.schema.names]
+    if missing:
+        dataset.add_columns(pa.schema(missing))
+    return dataset
+
+
+def _metadata(
+    lance_schema: Any, schema: pa.Schema, fragments: Sequence[NewFragment], storage_version: str
+) -> list[Any]:
+    from lance.fragment import DataFile, FragmentMetadata
+
+    major, minor = (int(part) for part in storage_version.split("."))
+    ids = {field.name: _leaves(lance_schema.field(field.name), field.type) for field in schema}
+    made = []
+    for fragment in fragments:
+        files = []
+        for file in fragment.files:
+            fields = [leaf for name in file.columns for leaf in ids[name]]
+            files.append(DataFile(file.name, fields, list(range(len(fields))), major, minor, file.size))
+        made.append(FragmentMetadata(0, files, fragment.rows))
+    return made
+
+
+def _leaves(field: Any, kind: pa.DataType) -> list[int]:
+    """List the ids under which a data file holds a column: those of its leaves; a blob is one leaf."""
+    if pa.types.is_struct(kind):
+        inner = [kind.field(i).type for i in range(kind.num_fields)]
+    elif pa.types.is_list(kind):
+        inner = [kind.value_type]
+    else:
+        return [int(field.id())]
+    return [
+        leaf for child, each in zip(field.children(), inner, strict=True) for leaf in _leaves(child, each)
+    ]

@@ -1,0 +1,145 @@
+"""Data files of new rows, written straight into `data/`; they belong to no version until they are added."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+
+import pyarrow as pa
+
+from laketag.errors import CommitError
+from laketag.lake.columns import ColumnFile, delete_data_file
+from laketag.lake.dataset import exists
+from laketag.lake.location import Location
+
+STORAGE_VERSION = "2.2"
+"""The file format of a dataset that laketag makes."""
+_CACHE_PER_COLUMN = 1 << 20
+
+
+def dataset_schema(fields: Sequence[pa.Field], blobs: Collection[str]) -> pa.Schema:
+    """Make a dataset's schema; the columns named in `blobs` become Lance's blobs (v2)."""
+    if not blobs:
+        return pa.schema(fields)
+    from lance.blob import blob_field
+
+    return pa.schema([blob_field(f.name).with_metadata(f.metadata) if f.name in blobs else f for f in fields])
+
+
+class DataFileWriter:
+    """Writes one data file, batch by batch; the file belongs to no version."""
+
+    def __init__(self, location: Location, storage_version: str, schema: pa.Schema) -> None:
+        """Open a file for columns of these types."""
+        from lance.file import LanceFileWriter
+
+        self._location = location
+        self._name = f"{uuid.uuid4().hex}.lance"
+        # A batch above a column's cache becomes a page as it is; below it, Lance copies batches together, at
+        # a third of the speed.
+        self._writer = LanceFileWriter(
+            f"{location.uri}/data/{self._name}",
+            schema,
+            version=storage_version,
+            storage_options=dict(location.storage_options),
+            data_cache_bytes=_CACHE_PER_COLUMN * len(schema),
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        self._writer.write_batch(batch)
+
+    def close(self) -> ColumnFile:
+        """Finish the file."""
+        rows = self._writer.close()
+        return ColumnFile(self._name, rows or 0, self._writer.size_bytes or 0)
+
+    def abort(self) -> None:
+        """Give the file up."""
+        self._writer.close()
+        delete_data_file(self._location, self._name)
+
+
+class BlobFileWriter:
+    """Writes one data file with blob columns; Lance pulls the batches, so it runs in a thread."""
+
+    def __init__(
+        self, location: Location, storage_version: str, schema: pa.Schema, blobs: Collection[str]
+    ) -> None:
+        """Open a file; the columns named in `blobs` come as binary and are stored as blobs."""
+        self._blobs = frozenset(blobs)
+        self._schema = dataset_schema(list(schema), blobs)
+        self._batches: queue.Queue[pa.RecordBatch | None] = queue.Queue(2)
+        self._error: BaseException | None = None
+        self._file: ColumnFile | None = None
+        self._thread = threading.Thread(target=self._write, args=(location, storage_version), daemon=True)
+        self._thread.start()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        self._put(batch)
+
+    def close(self) -> ColumnFile:
+        """Finish the file."""
+        self._put(None)
+        self._thread.join()
+        if self._error is not None or self._file is None:
+            raise CommitError(f"a data file could not be written: {self._error}") from self._error
+        return self._file
+
+    def abort(self) -> None:
+        """Give the file up; what is written is found by `clean`."""
+        self._put(None)
+        self._thread.join()
+
+    def _put(self, batch: pa.RecordBatch | None) -> None:
+        while self._thread.is_alive():
+            try:
+                self._batches.put(batch, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+        if batch is not None:
+            raise CommitError(f"a data file could not be written: {self._error}") from self._error
+
+    def _write(self, location: Location, storage_version: str) -> None:
+        from lance.fragment import write_fragments
+
+        try:
+            fragments = write_fragments(
+                pa.RecordBatchReader.from_batches(self._schema, self._stored()),
+                location.uri,
+                schema=self._schema,
+                # This commits nothing; "append" would hold the file against the dataset's schema of now.
+                mode="overwrite" if exists(location) else "create",
+                data_storage_version=storage_version,
+                storage_options=dict(location.storage_options),
+            )
+            [fragment] = fragments
+            [file] = fragment.files
+            self._file = ColumnFile(str(file.path), fragment.physical_rows, file.file_size_bytes or 0)
+        # The boundary of the thread: whatever it is, the writing thread raises it.
+        except BaseException as error:
+            self._error = error
+
+    def _stored(self) -> Iterator[pa.RecordBatch]:
+        from lance.blob import blob_array
+
+        while (batch := self._batches.get()) is not None:
+            yield pa.record_batch(
+                [
+                    blob_array(column.to_pylist()) if name in self._blobs else column
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                ],
+                schema=self._schema,
+            )
+
+
+def have_data_files(location: Location, names: Sequence[str]) -> bool:
+    """Whether every file is there under `data/`."""
+    from lance.file import LanceFileSession
+
+    session = LanceFileSession(f"{location.uri}/data", storage_options=dict(location.storage_options))
+    return all(session.contains(name) for name in names)

@@ -1,0 +1,177 @@
+"""Samples become data files: buffered to batches, rolled over to fragments of a sane size."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from laketag.lake.columns import delete_data_file
+from laketag.lake.location import Location
+from laketag.lake.presence import KEY, URL
+from laketag.lake.staged import StagedFiles
+from laketag.lake.writing import BlobFileWriter, DataFileWriter
+from laketag.shards.record import Piece
+from laketag.shards.samples import TEXT_COLUMNS, Sample
+
+OFFSET = "__offset__"
+ROW_FIELDS = (pa.field(KEY, pa.string()), pa.field(URL, pa.string()), pa.field(OFFSET, pa.int64()))
+"""What every row has."""
+IMAGE_EXTENSIONS = frozenset(
+    (
+        "jpg",
+        "jpeg",
+        "png",
+        "webp",
+        "gif",
+        "bmp",
+        "tif",
+        "tiff",
+        "ppm",
+        "pgm",
+        "avif",
+        "heic",
+        "heif",
+        "jp2",
+        "jxl",
+    )
+)
+"""Member columns that hold images."""
+FRAGMENT_BYTES = 2 << 30
+_BATCH_BYTES = 4 << 20
+_BATCH_ROWS = 1000
+_PART_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Form:
+    """How rows are stored."""
+
+    storage_version: str
+    """Lance's file format."""
+    rows_per_fragment: int
+    """A fragment has at most so many rows; 2 GiB end it as well."""
+    new_images_are_blobs: bool
+    """Whether image columns that the dataset does not have yet become blobs."""
+    blobs: frozenset[str] = frozenset()
+    """Member columns that are blobs in the dataset already."""
+    plain: frozenset[str] = frozenset()
+    """Member columns that are plain bytes in the dataset already."""
+
+    def is_blob(self, column: str) -> bool:
+        """Whether a member column is stored as blobs."""
+        is_new_blob = self.new_images_are_blobs and column in IMAGE_EXTENSIONS and column not in self.plain
+        return column in self.blobs or is_new_blob
+
+
+@dataclass
+class FragmentWriter:
+    """Takes samples one by one and writes fragments; nothing of it is seen by a reader."""
+
+    location: Location
+    staged: StagedFiles
+    form: Form
+    written: int = 0
+    """Bytes written so far."""
+    pieces: list[Piece] = field(default_factory=list)
+    """Finished fragments."""
+    _columns: list[str] = field(default_factory=list)
+    _samples: list[tuple[str, Sample]] = field(default_factory=list)
+    _size: int = 0
+    _file: DataFileWriter | BlobFileWriter | None = None
+    _rows: int = 0
+    _bytes: int = 0
+    _texts: list[Sample] = field(default_factory=list)
+    _text_size: int = 0
+    _parts: list[str] = field(default_factory=list)
+
+    def add(self, url: str, sample: Sample) -> None:
+        """Add one row."""
+        self._samples.append((url, sample))
+        self._size += sum(map(len, sample.members.values()))
+        is_full = self._rows + len(self._samples) >= self.form.rows_per_fragment
+        if is_full or self._size >= _BATCH_BYTES or len(self._samples) >= _BATCH_ROWS:
+            self._flush()
+        if is_full or self._bytes >= FRAGMENT_BYTES:
+            self._finish()
+
+    def close(self) -> list[Piece]:
+        """Finish the last fragment; returns all."""
+        self._flush()
+        self._finish()
+        return self.pieces
+
+    def abort(self) -> None:
+        """Give up the fragment at hand, and delete what was finished."""
+        if self._file is not None:
+            self._file.abort()
+        for piece in self.pieces:
+            delete_data_file(self.location, piece.file)
+            self.staged.delete(piece.parts)
+        self.staged.delete(self._parts)
+
+    def _flush(self) -> None:
+        if not self._samples:
+            return
+        new = {c: None for _, sample in self._samples for c in sample.members if c not in TEXT_COLUMNS}
+        if unknown := [column for column in new if column not in self._columns]:
+            # A data file's columns are fixed; what a later shard brings begins a new fragment.
+            self._finish()
+            self._columns += unknown
+        batch = self._batch()
+        if self._file is None:
+            self._file = self._open(batch.schema)
+        self._file.write(batch)
+        self._rows += batch.num_rows
+        self._bytes += self._size
+        self._texts += [sample for _, sample in self._samples]
+        self._text_size += sum(_text_bytes(sample) for _, sample in self._samples)
+        self._samples, self._size = [], 0
+        if self._text_size >= _PART_BYTES:
+            self._stage_part()
+
+    def _batch(self) -> pa.RecordBatch:
+        samples = self._samples
+        arrays = [
+            pa.array([sample.key for _, sample in samples], pa.string()),
+            pa.array([url for url, _ in samples], pa.string()),
+            pa.array([sample.offset for _, sample in samples], pa.int64()),
+        ]
+        fields = list(ROW_FIELDS)
+        for column in self._columns:
+            # What is written is let go at once: only the text waits for the fragment's end.
+            arrays.append(pa.array([sample.members.pop(column, None) for _, sample in samples], pa.binary()))
+            fields.append(pa.field(f"member {column}", pa.binary()))
+        return pa.record_batch(arrays, schema=pa.schema(fields))
+
+    def _open(self, schema: pa.Schema) -> DataFileWriter | BlobFileWriter:
+        blobs: Collection[str] = [f"member {column}" for column in self._columns if self.form.is_blob(column)]
+        if blobs:
+            return BlobFileWriter(self.location, self.form.storage_version, schema, blobs)
+        return DataFileWriter(self.location, self.form.storage_version, schema)
+
+    def _stage_part(self) -> None:
+        name = f"part-{uuid.uuid4().hex}.lance"
+        columns = {KEY: pa.array([sample.key for sample in self._texts], pa.string())}
+        for column in TEXT_COLUMNS:
+            columns[column] = pa.array([sample.members.get(column) for sample in self._texts], pa.binary())
+        self.written += self.staged.write(name, pa.table(columns))
+        self._parts.append(name)
+        self._texts, self._text_size = [], 0
+
+    def _finish(self) -> None:
+        if self._file is None:
+            return
+        if self._texts:
+            self._stage_part()
+        file = self._file.close()
+        self.written += file.size
+        names = [each.name for each in ROW_FIELDS] + self._columns
+        self.pieces.append(Piece(file.name, file.size, file.rows, tuple(names), tuple(self._parts)))
+        self._file, self._rows, self._bytes, self._parts = None, 0, 0, []
+
+
+def _text_bytes(sample: Sample) -> int:
+    return 200 + sum(map(len, sample.members.values()))

@@ -1,0 +1,211 @@
+"""`import`: WebDataset shards become a Lance dataset, on the line, with shards for fragments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from laketag.engines.local import Local
+from laketag.engines.protocol import Engine, Progress
+from laketag.errors import CommitError
+from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, create_dataset, verify_fragments
+from laketag.lake.columns import delete_data_file
+from laketag.lake.dataset import open_dataset
+from laketag.lake.location import Location
+from laketag.lake.presence import keys_of
+from laketag.lake.staged import StagedFiles
+from laketag.lake.writing import dataset_schema, have_data_files
+from laketag.shards.imported import record_imported
+from laketag.shards.ledger import Ledger
+from laketag.shards.plan import Job, plan
+from laketag.shards.reading import import_shards
+from laketag.shards.record import Record, observe_all, read_records
+from laketag.shards.repeats import find_repeated_keys
+from laketag.shards.report import ImportReport
+from laketag.shards.schema import Clash, Column, plan_columns
+from laketag.shards.settings import ImportSettings
+from laketag.shards.sources import find_shards
+from laketag.shards.typed import TypedTask, is_typed, write_typed
+
+__all__ = ["ImportReport", "ImportSettings", "import_"]
+
+
+def import_(
+    shards: Sequence[str],
+    uri: str,
+    *,
+    storage_options: Mapping[str, str] | None = None,
+    settings: ImportSettings = ImportSettings(),
+    engine: Engine = Local(),
+) -> ImportReport:
+    """Import shards into a dataset, or go on with an import that was broken off.
+
+    Each shard is read once. Nothing is visible before the one transaction at the end, and the same call again
+    imports nothing twice: it adds the samples that are missing.
+
+    Args:
+        shards: tars, folders, globs, brace ranges, `@LIST`.
+        uri: where the dataset is, or is made.
+        storage_options: as Lance takes them.
+        settings: how to import.
+        engine: where tasks run; one process on this machine by default.
+
+    Raises:
+        ShardNotFound: an argument names no shard.
+        ShardRefused: an argument is of a kind that is not read.
+        ShardError: a shard cannot be read at all.
+        JobRefused: the dataset exists, and these are other shards.
+        CommitError: no version could be made; what was read stays staged.
+    """
+    started = time.monotonic()
+    job = plan(find_shards(shards), Location.of(uri, storage_options), settings)
+    run = _Import(job, engine)
+    version = run.finish()
+    return run.report(version, time.monotonic() - started)
+
+
+@dataclass
+class _Import:
+    """One run of a job; each step leaves what the next one needs."""
+
+    job: Job
+    engine: Engine
+    records: list[Record] = field(default_factory=list)
+    spare: list[Record] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)
+    clashes: list[Clash] = field(default_factory=list)
+    repeats: list[dict[str, str]] = field(default_factory=list)
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    def finish(self) -> int | None:
+        """Do what is left to do; returns the dataset's version, None where there is no dataset."""
+        job = self.job
+        if job.pending.shards:
+            self._read()
+            observed = observe_all(self.records)
+            self.columns, self.clashes = plan_columns(observed, job.existing)
+            if not job.settings.dry_run:
+                return self._commit()
+        return open_dataset(job.location).version if job.existing is not None else None
+
+    @property
+    def ledgers(self) -> list[Ledger]:
+        """Of the shards that this job reads, in order."""
+        return [ledger for record in self.records for ledger in record.ledgers]
+
+    def _read(self) -> None:
+        tasks = self.job.tasks()
+        records: dict[int, Record] = {}
+        if self.job.folder:
+            records, self.spare = read_records(StagedFiles(self.job.location, self.job.folder))
+            # Lance's own cleanup takes data files that stay uncommitted for a week.
+            for index, record in list(records.items()):
+                if not have_data_files(self.job.location, [piece.file for piece in record.pieces]):
+                    self.spare.append(records.pop(index))
+        sizes = [sum(shard.size for shard in task.shards) for task in tasks]
+        self._tell(sum(sizes[index] for index in records), sum(sizes), "reading shards")
+        todo = [task for task in tasks if task.index not in records]
+        for text in self.engine.run(import_shards, todo):
+            record = Record.from_json(text)
+            records[record.index] = record
+            self.bytes_read += sizes[record.index]
+            self.bytes_written += record.written
+            self._tell(sum(sizes[index] for index in records), sum(sizes), "reading shards")
+        self.records = [records[index] for index in sorted(records)]
+
+    def _commit(self) -> int | None:
+        job = self.job
+        staged = StagedFiles(job.location, job.folder)
+        self.repeats = find_repeated_keys(staged, self.records)
+        fragments = self._fragments()
+        version: int | None = None
+        if job.existing is not None:
+            version = open_dataset(job.location).version
+        if fragments or version is not None:
+            record_imported(job.location, version or 0, job.pending.shards, self.ledgers)
+        if fragments:
+            verify_fragments(job.location, fragments)
+            version = self._add(fragments)
+        for record in self.spare:
+            for piece in record.pieces:
+                delete_data_file(job.location, piece.file)
+        staged.delete(staged.names())
+        return version
+
+    def _fragments(self) -> list[NewFragment]:
+        """Write the second data file of each fragment, and put the files of each together."""
+        job, pieces = self.job, [piece for record in self.records for piece in record.pieces]
+        typed = tuple(each for each in self.columns if is_typed(each))
+        files: dict[int, DataFileOf] = {}
+        if typed:
+            tasks = [
+                TypedTask(index, job.location, job.folder, job.form.storage_version, piece.parts, typed)
+                for index, piece in enumerate(pieces)
+            ]
+            for index, file in self.engine.run(write_typed, tasks):
+                files[index] = file
+                self.bytes_written += file.size
+                self._tell(len(files), len(pieces), "making typed columns", "fragments")
+        names = {each.source.removeprefix("member:"): each.name for each in self.columns}
+        fragments = []
+        for index, piece in enumerate(pieces):
+            first = DataFileOf(
+                piece.file, (*piece.columns[:3], *(names[c] for c in piece.columns[3:])), piece.size
+            )
+            fragments.append(NewFragment(piece.rows, (first, *([files[index]] if index in files else []))))
+        return fragments
+
+    def _add(self, fragments: list[NewFragment]) -> int:
+        job = self.job
+        blobs = {each.name for each in self.columns if job.form.is_blob(each.source.removeprefix("member:"))}
+        schema = dataset_schema([each.field for each in self.columns], blobs)
+        properties = {
+            "laketag.job": job.digest,
+            "laketag.import": str(sum(fragment.rows for fragment in fragments)),
+        }
+        if job.existing is None:
+            return create_dataset(job.location, schema, fragments, properties)
+        urls = [shard.url for shard in job.pending.shards]
+        have = {url: keys for url, keys in job.pending.have.items() if keys}
+
+        def check(dataset: object) -> None:
+            found = keys_of(open_dataset(job.location), urls)
+            if {url: keys for url, keys in found.items() if keys} != have:
+                raise CommitError(
+                    "another import added some of these shards meanwhile; "
+                    "run the same command again for what is missing"
+                )
+
+        return append_fragments(job.location, schema, fragments, properties, check)
+
+    def _tell(self, done: int, total: int, note: str, unit: str = "bytes") -> None:
+        if self.job.settings.progress is not None:
+            self.job.settings.progress(Progress(done, total, unit, note))
+
+    def report(self, version: int | None, seconds: float) -> ImportReport:
+        """Say what was done."""
+        job = self.job
+        ledgers = [*job.pending.done, *self.ledgers]
+        skipped = [*(row for ledger in ledgers for row in ledger.skipped_rows()), *self.repeats]
+        added = sum(ledger.rows for ledger in self.ledgers)
+        named = {each.name: each.arrow for each in self.columns}
+        shown = {**{each.name: each.type for each in job.existing or ()}, **named}
+        return ImportReport(
+            uri=job.location.uri,
+            version=version,
+            rows=job.rows_before + added,
+            rows_added=added,
+            samples=sum(ledger.samples for ledger in ledgers),
+            shards=len(job.shards),
+            complete=all(ledger.complete for ledger in ledgers),
+            columns=tuple({"name": name, "type": str(arrow)} for name, arrow in shown.items()),
+            bytes_shards=sum(shard.size for shard in job.shards),
+            bytes_read=self.bytes_read,
+            bytes_written=self.bytes_written,
+            skipped=tuple(skipped),
+            lost=tuple(row for ledger in ledgers for row in ledger.lost_rows()),
+            schema_clashes=tuple(asdict(clash) for clash in self.clashes),
+            seconds=round(seconds, 3),
+        )

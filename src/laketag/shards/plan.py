@@ -1,0 +1,99 @@
+"""What an import has to do: the shards that are left, grouped into tasks, and how their rows are stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from laketag.lake.dataset import exists, is_image_like, open_dataset
+from laketag.lake.location import Location
+from laketag.lake.writing import STORAGE_VERSION
+from laketag.shards.fragments import Form
+from laketag.shards.imported import Pending, find_pending
+from laketag.shards.reading import ImportTask
+from laketag.shards.schema import SOURCE
+from laketag.shards.settings import ImportSettings
+from laketag.shards.sources import Shard
+
+TASK_BYTES = 256 << 20
+"""Small shards are read together up to this size, so that many of them do not make as many fragments."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All the work of one import, as a value."""
+
+    location: Location
+    settings: ImportSettings
+    shards: tuple[Shard, ...]
+    pending: Pending
+    form: Form
+    existing: pa.Schema | None
+    rows_before: int
+
+    @property
+    def digest(self) -> str:
+        """What determines the staged files: the same command finds them again."""
+        shards = [(shard.url, shard.size, shard.modified) for shard in self.pending.shards]
+        have = {url: sorted(keys) for url, keys in sorted(self.pending.have.items())}
+        form = {**asdict(self.form), "blobs": sorted(self.form.blobs), "plain": sorted(self.form.plain)}
+        return hashlib.sha256(json.dumps([shards, have, form]).encode()).hexdigest()[:32]
+
+    @property
+    def folder(self) -> str:
+        """Where the job stages; nowhere in a dry run."""
+        return "" if self.settings.dry_run else f"import-{self.digest}"
+
+    def tasks(self) -> list[ImportTask]:
+        """Group the shards: a large one alone, small ones together."""
+        groups: list[list[Shard]] = []
+        size = TASK_BYTES
+        for shard in self.pending.shards:
+            if size + shard.size > TASK_BYTES:
+                groups.append([])
+                size = 0
+            groups[-1].append(shard)
+            size += shard.size
+        folder, have = self.folder, self.pending.have
+        return [
+            ImportTask(
+                index,
+                self.location,
+                folder,
+                tuple(group),
+                self.form,
+                {s.url: have[s.url] for s in group if s.url in have},
+            )
+            for index, group in enumerate(groups)
+        ]
+
+
+def plan(shards: Sequence[Shard], location: Location, settings: ImportSettings) -> Job:
+    """Look at the dataset, if there is one, and say what is left to do.
+
+    Raises:
+        JobRefused: there are new shards, and a dataset that they were not meant for.
+    """
+    pending = find_pending(location, shards, append=settings.append)
+    existing, rows, storage_version = None, 0, STORAGE_VERSION
+    if exists(location):
+        dataset = open_dataset(location)
+        existing, rows, storage_version = dataset.schema, dataset.count_rows(), dataset.data_storage_version
+    members: dict[bool, set[str]] = {True: set(), False: set()}
+    for each in existing or ():
+        source = (each.metadata or {}).get(SOURCE, b"").decode(errors="surrogatepass")
+        if source.startswith("member:") and is_image_like(each):
+            members[str(each.type).startswith("extension")].add(source[7:])
+    is_blob = settings.image_encoding == "blob"
+    form = Form(
+        storage_version,
+        settings.rows_per_fragment,
+        is_blob,
+        frozenset(members[True]),
+        frozenset(members[False]),
+    )
+    return Job(location, settings, tuple(shards), pending, form, existing, rows)

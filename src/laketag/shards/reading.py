@@ -1,0 +1,120 @@
+"""One task of an import: read its shards once, write their data files, stage the record."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from laketag.engines import stopping
+from laketag.errors import Interrupted, ShardError
+from laketag.lake.location import Location
+from laketag.lake.staged import StagedFiles
+from laketag.shards.fragments import Form, FragmentWriter
+from laketag.shards.json_values import Unreadable, parse
+from laketag.shards.ledger import Ledger
+from laketag.shards.record import Observed, Record, stage_record
+from laketag.shards.samples import TEXT_COLUMNS, Sample, Unordered, read_joined, read_samples
+from laketag.shards.sources import Shard
+
+_INTEGER = re.compile(rb"\s*[+-]?[0-9]{1,19}\s*")
+
+
+@dataclass(frozen=True)
+class ImportTask:
+    """Shards that are read together, one after the other."""
+
+    index: int
+    """Its place in the plan."""
+    location: Location
+    """The dataset's."""
+    folder: str
+    """Where it stages; nothing is written where it is empty."""
+    shards: tuple[Shard, ...]
+    """What to read."""
+    form: Form
+    """How rows are stored."""
+    have: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    """Keys by URL that the dataset has already."""
+
+
+def import_shards(task: ImportTask) -> str:
+    """Read a task's shards and stage them; returns the record as JSON.
+
+    Raises:
+        ShardError: a shard cannot be read at all, or changed meanwhile.
+        Interrupted: the worker was asked to stop.
+    """
+    try:
+        record = _read(task, joined=False)
+    except Unordered:
+        record = _read(task, joined=True)
+    if task.folder:
+        stage_record(StagedFiles(task.location, task.folder), record)
+    return record.to_json()
+
+
+def _read(task: ImportTask, *, joined: bool) -> Record:
+    writer = FragmentWriter(task.location, StagedFiles(task.location, task.folder), task.form)
+    observed = Observed({}, {})
+    ledgers = []
+    try:
+        for shard in task.shards:
+            ledger = Ledger(shard.url)
+            ledgers.append(ledger)
+            for sample in _samples(shard, ledger, joined):
+                if stopping.requested():
+                    raise Interrupted("the import was stopped; run the same command again to go on")
+                ledger.samples += 1
+                if sample.key in task.have.get(shard.url, ()):
+                    continue
+                ledger.rows += 1
+                observe(sample, observed, ledger)
+                if task.folder:
+                    writer.add(shard.url, sample)
+        pieces = writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+    return Record(task.index, tuple(ledgers), tuple(pieces), observed, writer.written)
+
+
+def _samples(shard: Shard, ledger: Ledger, joined: bool) -> Iterator[Sample]:
+    try:
+        yield from (read_joined if joined else read_samples)(shard, ledger)
+        status = os.stat(shard.path)
+    except OSError as error:
+        raise ShardError(f"shard {shard.url} cannot be read: {error.strerror or error}") from error
+    if (status.st_size, status.st_mtime_ns) != (shard.size, shard.modified):
+        raise ShardError(f"shard {shard.url} changed while it was read; run the same command again")
+
+
+def observe(sample: Sample, observed: Observed, ledger: Ledger) -> None:
+    """Take the types of one sample into account."""
+    for column, body in sample.members.items():
+        observed.see_member(column, text_kind(column, body) if column in TEXT_COLUMNS else "bytes")
+    raw = sample.members.get("json")
+    if raw is None:
+        return
+    try:
+        observed.see_json(parse(raw))
+    except Unreadable as reason:
+        ledger.skip(f"{sample.key}.json", f"{reason}: the text is kept, and gives no columns")
+
+
+def text_kind(column: str, body: bytes) -> str:
+    """Say what holds the body: `int`, `utf8` or `bytes`."""
+    if column == "cls" and as_integer(body) is not None:
+        return "int"
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return "bytes"
+    return "utf8"
+
+
+def as_integer(body: bytes) -> int | None:
+    """Read a class number; None where it is none that an int64 holds."""
+    value = int(body) if _INTEGER.fullmatch(body) else None
+    return value if value is not None and -(1 << 63) <= value < 1 << 63 else None

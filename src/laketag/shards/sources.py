@@ -1,0 +1,187 @@
+"""Which shards are meant: files, folders, globs, brace ranges and lists become a list of tars."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from laketag.errors import ShardNotFound, ShardRefused
+
+ENDINGS = (".tar", ".tar.gz", ".tgz")
+"""What in a folder is a shard."""
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_MOST = 10_000_000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar."""
+
+    url: str
+    """What `__url__` says: absolute, without credentials or signatures."""
+    path: str
+    """Where it is read."""
+    size: int
+    """Bytes."""
+    modified: int
+    """When it was last written, in nanoseconds since 1970; with the size, it tells whether it is the same."""
+
+
+def find_shards(arguments: Sequence[str]) -> list[Shard]:
+    """Find the shards that arguments name, in order, each once.
+
+    An argument is a tar, a folder of tars, a glob, a brace range (`{000..127}`, `{a,b}`), or `@FILE` with one
+    argument a line.
+
+    Raises:
+        ShardNotFound: an argument names no shard.
+        ShardRefused: an argument is of a kind that is not read.
+    """
+    found: dict[str, Shard] = {}
+    for argument in arguments:
+        for path in _paths(argument):
+            real = os.path.abspath(path)
+            if real not in found:
+                status = os.stat(real)
+                found[real] = Shard(real, real, status.st_size, status.st_mtime_ns)
+    if not found:
+        raise ShardNotFound("no shard was named; give tars, folders, globs or @LIST")
+    return list(found.values())
+
+
+def _paths(argument: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
+    _refuse(argument)
+    if argument.startswith("@"):
+        yield from _listed(argument[1:], lists)
+        return
+    path = os.path.expanduser(argument.removeprefix("file://"))
+    # A name that is there is meant as it stands, braces, stars and all.
+    if os.path.exists(path):
+        yield from _in_folder(path) if os.path.isdir(path) else [path]
+        return
+    for name in _expand(path):
+        yield from _matching(name, argument)
+
+
+def _refuse(argument: str) -> None:
+    if argument.startswith("pipe:"):
+        raise ShardRefused(
+            f"{argument!r} would run a shell command, which is never done; download the shard and name it"
+        )
+    scheme = _SCHEME.match(argument)
+    if scheme and scheme[1] != "file":
+        shown = argument.split("?")[0].split("@")[-1]
+        raise ShardRefused(
+            f"shards at {scheme[1]}:// are not read ({shown!r}); shards are local files, folders, globs, "
+            "brace ranges and @lists: copy them to this machine"
+        )
+
+
+def _listed(name: str, lists: tuple[str, ...]) -> Iterator[str]:
+    real = os.path.abspath(os.path.expanduser(name))
+    if real in lists:
+        raise ShardRefused(f"the list {name!r} names itself")
+    try:
+        with open(real, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ShardNotFound(f"the list of shards {name!r} cannot be read: {error}") from error
+    entries = [line for line in lines if line and not line.startswith("#")]
+    if not entries:
+        raise ShardNotFound(f"the list of shards {name!r} names no shard")
+    for entry in entries:
+        is_bare = (
+            not os.path.isabs(entry)
+            and not entry.startswith(("@", "~", "pipe:"))
+            and not _SCHEME.match(entry)
+        )
+        beside = os.path.join(os.path.dirname(real), entry)
+        # As typed where that is there, else beside the list, which may have been moved with its shards.
+        yield from _paths(
+            beside if is_bare and not glob.glob(entry) and glob.glob(beside) else entry, (*lists, real)
+        )
+
+
+def _in_folder(path: str) -> list[str]:
+    names = sorted(
+        name for name in os.listdir(path) if name.lower().endswith(ENDINGS) and not name.startswith(".")
+    )
+    if not names:
+        raise ShardNotFound(f"the folder {path!r} holds no shard ({', '.join(ENDINGS)})")
+    return [os.path.join(path, name) for name in names]
+
+
+def _matching(name: str, argument: str) -> list[str]:
+    names = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+    found = [path for each in names for path in (_in_folder(each) if os.path.isdir(each) else [each])]
+    if not found:
+        whole = "" if name == argument else f" (from {argument!r})"
+        raise ShardNotFound(f"there is no shard {name!r}{whole}; check the name, or leave it out")
+    return found
+
+
+def _expand(text: str) -> Iterator[str]:
+    """Expand braces as a shell would: `{000..127}` keeps its zeros, `{a,b}` lists, several multiply."""
+    pieces: list[list[str]] = []
+    for piece, is_braced in _pieces(text):
+        pieces.append(_alternatives(piece) if is_braced else [piece])
+    if _count(pieces) > _MOST:
+        raise ShardRefused(f"{text!r} stands for more than {_MOST} shards; check its ranges")
+    for parts in product(*pieces):
+        yield "".join(parts)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Split at the outermost braces."""
+    depth = start = 0
+    for at, letter in enumerate(text):
+        if letter == "{":
+            if depth == 0:
+                yield text[start:at], False
+                start = at
+            depth += 1
+        elif letter == "}" and depth:
+            depth -= 1
+            if depth == 0:
+                yield text[start + 1 : at], True
+                start = at + 1
+    yield text[start:], False
+
+
+def _alternatives(inside: str) -> list[str]:
+    if span := _RANGE.fullmatch(inside):
+        first, last = int(span[1]), int(span[2])
+        if abs(last - first) >= _MOST:
+            raise ShardRefused(f"the range {{{inside}}} stands for more than {_MOST} shards")
+        is_padded = any(len(end) > 1 and end[0] == "0" for end in span.groups())
+        width = max(map(len, span.groups())) if is_padded else 0
+        step = 1 if last >= first else -1
+        return [f"{number:0{width}d}" for number in range(first, last + step, step)]
+    parts = _split_at_commas(inside)
+    if len(parts) == 1:
+        # No alternatives: a shell leaves such braces as they are.
+        return ["{" + each + "}" for each in _expand(inside)]
+    return [each for part in parts for each in _expand(part)]
+
+
+def _split_at_commas(inside: str) -> list[str]:
+    parts, depth = [""], 0
+    for letter in inside:
+        depth += (letter == "{") - (letter == "}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _count(pieces: list[list[str]]) -> int:
+    total = 1
+    for piece in pieces:
+        total *= len(piece)
+    return total

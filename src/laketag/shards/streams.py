@@ -1,0 +1,174 @@
+"""The bytes of a tar, plain or gzip, read from front to back in bounded memory."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+_BUFFER = 256 << 10
+_FEED = 64 << 10
+
+
+class Stream(Protocol):
+    """A tar's bytes in order; offsets count the bytes of the tar itself, decompressed."""
+
+    @property
+    def position(self) -> int:
+        """The offset of the next byte."""
+
+    @property
+    def left(self) -> int | None:
+        """Bytes to the end; None where only reading tells."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why the bytes ended early, once they have; None where they did not."""
+
+    def read(self, size: int) -> bytes:
+        """Read bytes; fewer than asked for only at the end."""
+
+    def skip(self, size: int) -> int:
+        """Go forward; returns how far, which is less than asked for only at the end."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """Close it."""
+
+
+def open_stream(path: str) -> Stream:
+    """Open a local tar; gzip is told by its content, whatever the name says."""
+    with open(path, "rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+    return GzipStream(path) if is_gzip else PlainStream(path)
+
+
+class _Closing:
+    _file: IO[bytes]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class PlainStream(_Closing):
+    """An uncompressed tar, which can also be read at any offset."""
+
+    fault: str | None = None
+
+    def __init__(self, path: str) -> None:
+        """Open the file."""
+        self._file = open(path, "rb", buffering=_BUFFER)  # noqa: SIM115  # closed by close()
+        self._size = os.fstat(self._file.fileno()).st_size
+        self.position = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes to the end."""
+        return self._size - self.position
+
+    def read(self, size: int) -> bytes:
+        """Read bytes; fewer than asked for only at the end."""
+        found = self._file.read(min(size, max(self.left, 0)))
+        self.position += len(found)
+        return found
+
+    def skip(self, size: int) -> int:
+        """Go forward; returns how far."""
+        far = min(size, max(self.left, 0))
+        self._file.seek(far, os.SEEK_CUR)
+        self.position += far
+        return far
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read bytes anywhere; the position stays."""
+        return os.pread(self._file.fileno(), size, offset)
+
+
+class GzipStream(_Closing):
+    """A gzip tar, of one or several gzip members; what comes before a damage is read."""
+
+    left: int | None = None
+
+    def __init__(self, path: str) -> None:
+        """Open the file."""
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  # closed by close()
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._input = b""
+        self._ready = bytearray()
+        self._at_end = False
+        self.position = 0
+        self.fault: str | None = None
+
+    def read(self, size: int) -> bytes:
+        """Read bytes; fewer than asked for only at the end."""
+        while len(self._ready) < size and not self._at_end:
+            self._ready += self._more()
+        found = bytes(self._ready[:size])
+        del self._ready[:size]
+        self.position += len(found)
+        return found
+
+    def skip(self, size: int) -> int:
+        """Go forward; returns how far."""
+        start = self.position
+        while (want := size - (self.position - start)) > 0 and self.read(min(want, 1 << 20)):
+            pass
+        return self.position - start
+
+    def _more(self) -> bytes:
+        if self._inflate.eof and not self._next_member():
+            return b""
+        if not self._input:
+            self._input = self._file.read(_FEED)
+        if not self._input:
+            return self._end("the gzip stream is cut off")
+        before = self._inflate.copy()
+        try:
+            # The output is bounded too: a gzip bomb must not fill the memory.
+            found = self._inflate.decompress(self._input, 1 << 20)
+        except zlib.error as error:
+            return self._salvage(before, error)
+        self._input = self._inflate.unconsumed_tail
+        return found
+
+    def _next_member(self) -> bool:
+        rest = self._inflate.unused_data.lstrip(b"\0")
+        while not rest and (found := self._file.read(_FEED)):
+            rest = found.lstrip(b"\0")
+        if rest[:1] == b"\x1f":
+            self._inflate, self._input = zlib.decompressobj(wbits=31), rest
+            return True
+        self._end("bytes that are no gzip follow the gzip stream" if rest else None)
+        return False
+
+    def _salvage(self, inflate: zlib._Decompress, error: zlib.error) -> bytes:
+        """Give what lies before the damage: zlib keeps back the whole output of a call that fails."""
+        found = bytearray()
+        try:
+            for byte in self._input:
+                found += inflate.decompress(bytes([byte]))
+        except zlib.error:
+            pass  # This is the damage itself; it is reported below.
+        self._end(f"the gzip stream is damaged ({str(error).split(': ')[-1]})")
+        return bytes(found)
+
+    def _end(self, fault: str | None) -> bytes:
+        self._at_end, self.fault = True, fault
+        return b""
