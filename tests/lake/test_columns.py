@@ -17,7 +17,10 @@ from laketag.lake.location import Location
 SCHEMA = pa.schema([("SCORE", pa.float32())])
 
 
-def batch(rows: int, kind: pa.DataType = pa.float32()) -> pa.RecordBatch:
+FLOAT = pa.float32()
+
+
+def batch(rows: int, kind: pa.DataType = FLOAT) -> pa.RecordBatch:
     return pa.record_batch([pa.array(range(rows), kind)], names=["SCORE"])
 
 

@@ -27,7 +27,8 @@ from fakes import CountingTagger
 from laketag.engines.local import Local
 from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
-tag(sys.argv[1], [CountingTagger(sys.argv[2], 0.05)], settings=TagSettings(chunk_rows={CHUNK}), engine=Local({WORKERS}))
+settings = TagSettings(chunk_rows={CHUNK})
+tag(sys.argv[1], [CountingTagger(sys.argv[2], 0.05)], settings=settings, engine=Local({WORKERS}))
 """
 
 
@@ -50,7 +51,9 @@ def test_sigkill_at_a_random_moment_loses_and_repeats_next_to_nothing(tmp_path: 
 
 def test_sigterm_stages_the_chunk_at_hand(tmp_path: Path) -> None:
     folder, counted = _prepared(tmp_path)
-    process = _start(folder, counted, handler="import signal; signal.signal(15, signal.default_int_handler)\n")
+    process = _start(
+        folder, counted, handler="import signal; signal.signal(15, signal.default_int_handler)\n"
+    )
     while not predicted(counted):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)

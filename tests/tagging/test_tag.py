@@ -96,7 +96,8 @@ def test_a_row_that_fails_has_a_reason_and_the_others_have_labels(tmp_path: Path
     failed = [row for row in rows if row["RAISES_ERROR"] is not None]
     assert [row["number"] for row in failed] == [42]
     assert failed[0]["RAISES_DIGEST"] is not None
-    assert report.failed == 1 and report.errors[0].rows == 1
+    assert report.failed == 1
+    assert report.errors[0].rows == 1
 
 
 def test_where_every_row_fails_nothing_is_committed_and_the_work_is_kept(tmp_path: Path) -> None:
@@ -193,4 +194,17 @@ def test_a_null_image_is_a_failed_row(tmp_path: Path) -> None:
     report = tag(str(tmp_path), [DigestLabel()])
 
     assert report.failed == 1
-    assert lance.dataset(str(tmp_path)).to_table(filter="DIGESTLABEL_ERROR is not null")["number"].to_pylist() == [1]
+    assert lance.dataset(str(tmp_path)).to_table(filter="DIGESTLABEL_ERROR is not null")[
+        "number"
+    ].to_pylist() == [1]
+
+
+def test_any_share_of_failed_rows_can_be_allowed_or_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    uri, failing = str(tmp_path), RaisesOn(marker=b"image 1")
+
+    with pytest.raises(TooManyErrors, match=r"--max-error-rate 0\.37"):
+        tag(uri, [failing], settings=TagSettings(max_error_rate=0.1))
+    allowed = tag(uri, [failing], settings=TagSettings(max_error_rate=0.5))
+
+    assert (allowed.computed, allowed.failed) == (0, 111)

@@ -1,0 +1,1 @@
+"""Where tasks run: one small file an engine, one contract for all."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
@@ -38,7 +39,9 @@ class Local:
         """Yield each task's result as it comes; see `Engine.run`."""
         if not tasks:
             return
-        pool = _Pool(cloudpickle.dumps(fn), [cloudpickle.dumps(pair) for pair in enumerate(tasks)], self.tries)
+        pool = _Pool(
+            cloudpickle.dumps(fn), [cloudpickle.dumps(pair) for pair in enumerate(tasks)], self.tries
+        )
         try:
             for _ in range(min(self.workers, len(tasks))):
                 pool.start()
@@ -88,10 +91,8 @@ class _Pool:
         with theirs:
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         worker = _Worker(process, Connection(ours.detach()), -1)
-        try:
+        with suppress(ConnectionError):  # it died at once: waiting for it will say so
             worker.connection.send_bytes(self.fn)
-        except ConnectionError:
-            pass  # It died at once; giving it a task will say so.
         self._give(worker)
 
     def _give(self, worker: _Worker) -> None:
@@ -101,15 +102,13 @@ class _Pool:
         worker.index = self.waiting.popleft()
         self.tried[worker.index] += 1
         self.busy[worker.connection] = worker
-        try:
+        with suppress(ConnectionError):
             worker.connection.send_bytes(self.tasks[worker.index])
-        except ConnectionError:
-            pass  # A dead worker is found when it is waited for.
 
     def answers(self) -> Iterator[Answer]:
         """Wait for workers; give the next task to those that answered, replace those that died."""
         for connection in wait(list(self.busy)):
-            worker = self.busy.pop(connection)  # type: ignore[arg-type]  # only connections were given
+            worker = self.busy.pop(connection)  # type: ignore[call-overload]  # only connections were given
             try:
                 answer: Answer = cloudpickle.loads(worker.connection.recv_bytes())
             except (EOFError, ConnectionError):

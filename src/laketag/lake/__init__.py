@@ -1,0 +1,1 @@
+"""What a dataset is; the only layer that imports lance."""

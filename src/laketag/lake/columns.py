@@ -1,4 +1,4 @@
-"""Column files: the label columns of one fragment, as long as the fragment is, verified before anyone commits them."""
+"""Column files: the new columns of one fragment, as long as it is, verified before they are committed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def write_column_file(
     name = f"{uuid.uuid4().hex}.lance"
     options = dict(location.storage_options)
     bare = pa.schema([pa.field(field.name, field.type) for field in schema])
-    writer = LanceFileWriter(f"{location.uri}/data/{name}", bare, version=storage_version, storage_options=options)
+    writer = LanceFileWriter(
+        f"{location.uri}/data/{name}", bare, version=storage_version, storage_options=options
+    )
     for batch in batches:
         writer.write_batch(batch)
     # Not a `with`: leaving one by an exception closes the writer, and a short file would look whole.
@@ -58,10 +60,14 @@ def verify_column_file(location: Location, file: ColumnFile, schema: pa.Schema, 
     """
     from lance.file import LanceFileReader
 
-    reader = LanceFileReader(f"{location.uri}/data/{file.name}", storage_options=dict(location.storage_options))
+    reader = LanceFileReader(
+        f"{location.uri}/data/{file.name}", storage_options=dict(location.storage_options)
+    )
     found = reader.metadata().schema
     if reader.num_rows() != rows:
-        raise CommitError(f"column file {file.name} has {reader.num_rows()} rows where the fragment has {rows}")
+        raise CommitError(
+            f"column file {file.name} has {reader.num_rows()} rows where the fragment has {rows}"
+        )
     wrong = [f.name for f in schema if found.names.count(f.name) != 1 or found.field(f.name).type != f.type]
     if wrong or len(found) != len(schema):
         raise CommitError(f"column file {file.name} has types {found.types} where {schema.types} were meant")

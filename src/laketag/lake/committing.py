@@ -1,4 +1,4 @@
-"""Attaching column files to the latest version: one transaction, rebuilt from the latest metadata on every conflict."""
+"""Attaching column files to the latest version: one transaction, rebuilt on every conflict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
-from laketag.lake.dataset import open_dataset
+from laketag.lake.dataset import field_id, open_dataset
 from laketag.lake.location import Location
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Version:
 
 
 Prepare = Callable[["LanceDataset"], Sequence[FragmentColumns]]
-"""Say what to attach to a dataset as it is now; called again after a conflict, so it keeps what is still valid."""
+"""Say what to attach to a dataset as it is now; called again after a conflict, it keeps what is valid."""
 
 
 def commit_columns(
@@ -123,9 +123,11 @@ def _merge(
     for column in columns:
         if column.name in dataset.schema.names and dataset.schema.field(column.name).type != column.type:
             held = dataset.schema.field(column.name).type
-            raise CommitError(f"column {column.name!r} is {held} now, its labels are {column.type}; they are staged")
+            raise CommitError(
+                f"column {column.name!r} is {held} now, its labels are {column.type}; they are staged"
+            )
     schema, leftover = _extended(dataset, new) if len(new) else (dataset.lance_schema, None)
-    fields = [schema.field(name).id() for name in columns.names]
+    fields = [field_id(schema, name) for name in columns.names]
     files = {unit.fragment: unit.file for unit in units}
     fragments = []
     for fragment in dataset.get_fragments():

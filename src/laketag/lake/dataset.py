@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -33,7 +33,9 @@ def open_dataset(location: Location, version: int | None = None) -> LanceDataset
         return lance.dataset(location.uri, version=version, storage_options=dict(location.storage_options))
     except (ValueError, OSError) as error:
         if version is not None and exists(location):
-            raise DatasetError(f"{location.uri} has no version {version}; `laketag show` lists them") from error
+            raise DatasetError(
+                f"{location.uri} has no version {version}; `laketag show` lists them"
+            ) from error
         raise DatasetNotFound(
             f"no Lance dataset at {location.uri}; make one with `laketag import SHARD... {location.uri}`"
         ) from error
@@ -51,11 +53,15 @@ def exists(location: Location) -> bool:
 def is_image_like(field: pa.Field) -> bool:
     """Whether a column holds bytes, stored plainly or as blobs."""
     kind = field.type
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind).startswith("extension<lance.blob")
+    return (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or str(kind).startswith("extension<lance.blob")
+    )
 
 
 def image_column(schema: pa.Schema, asked: str | None = None) -> str:
-    """Find the column that holds the images: the one asked for, the one with an image's name, or the only one.
+    """Find the image column: the one asked for, the one with an image's name, or the only one with bytes.
 
     Raises:
         ColumnError: there is none, there are several, or the one asked for holds no bytes.
@@ -65,12 +71,16 @@ def image_column(schema: pa.Schema, asked: str | None = None) -> str:
         if asked in candidates:
             return asked
         held = f"it holds {schema.field(asked).type}" if asked in schema.names else "there is no such column"
-        raise ColumnError(f"column {asked!r} cannot be read as images: {held}; columns with bytes: {_list(candidates)}")
+        raise ColumnError(
+            f"column {asked!r} cannot be read as images: {held}; columns with bytes: {_list(candidates)}"
+        )
     named = [name for name in candidates if name.lower() in IMAGE_NAMES] or candidates
     if len(named) == 1:
-        return named[0]
+        return str(named[0])
     if not named:
-        raise ColumnError(f"no column holds bytes, so there is no image to read; columns: {_list(schema.names)}")
+        raise ColumnError(
+            f"no column holds bytes, so there is no image to read; columns: {_list(schema.names)}"
+        )
     raise ColumnError(f"several columns may hold the images ({_list(named)}); choose one with --column")
 
 
@@ -81,6 +91,11 @@ def require_columns(schema: pa.Schema, names: Sequence[str]) -> None:
             alike = [n for n in schema.names if n.lower() == name.lower()]
             hint = f"did you mean {alike[0]!r}?" if alike else f"columns: {_list(schema.names)}"
             raise ColumnError(f"there is no column {name!r}; {hint}")
+
+
+def field_id(schema: Any, name: str) -> int:
+    """Give the id of a field that is there; ids change with `restore`, so they are never remembered."""
+    return int(schema.field(name).id())
 
 
 def data_file(fragment: FragmentMetadata, field_id: int) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,9 @@ def scan(
 def check_filter(dataset: LanceDataset, where: str) -> None:
     """Raise `BadSQL` where a filter cannot be run, without reading a row."""
     try:
-        dataset.scanner(columns=[], with_row_id=True, filter=sql.for_filter(where, dataset.schema.names)).explain_plan()
+        dataset.scanner(
+            columns=[], with_row_id=True, filter=sql.for_filter(where, dataset.schema.names)
+        ).explain_plan()
     except (ValueError, OSError) as error:
         raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
 
@@ -108,5 +110,5 @@ def _among(addresses: npt.NDArray[np.uint64]) -> str:
     return f"_rowaddr in ({', '.join(map(str, addresses.tolist()))})"
 
 
-def _fragment(dataset: LanceDataset, fragment_id: int) -> object:
+def _fragment(dataset: LanceDataset, fragment_id: int) -> Any:
     return dataset.get_fragment(fragment_id)

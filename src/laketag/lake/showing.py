@@ -69,7 +69,9 @@ def show(
         is_counted = not is_image_like(field)
         nulls = dataset.count_rows(filter=f"{sql.quote(field.name)} is null") if is_counted else None
         made_by = (field.metadata or {}).get(b"laketag")
-        columns.append(ColumnShown(field.name, str(field.type), nulls, json.loads(made_by) if made_by else None))
+        columns.append(
+            ColumnShown(field.name, str(field.type), nulls, json.loads(made_by) if made_by else None)
+        )
     return ShowReport(
         location.uri,
         dataset.version,

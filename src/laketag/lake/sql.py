@@ -11,11 +11,13 @@ from collections.abc import Sequence
 
 # A string, a quoted name, or a word; everything else stays as it is.
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|[^\W\d]\w*""")
-_KEYWORDS = frozenset(
-    """all and any array as asc between by case cast cross date desc distinct else end except exists false first
-    from full group having in inner intersect interval is join last left like limit natural not null nulls of offset on
-    or order outer over partition right select similar then time timestamp to true union using values when where with""".split()
-)
+_RESERVED = """
+    all and any array as asc between by case cast cross date desc distinct else end except exists false
+    first from full group having in inner intersect interval is join last left like limit natural not
+    null nulls of offset on or order outer over partition right select similar then time timestamp to
+    true union using values when where with
+"""
+_KEYWORDS = frozenset(_RESERVED.split())
 
 
 def quote(name: str) -> str:

@@ -28,7 +28,9 @@ class StagedFiles:
     def names(self) -> list[str]:
         """Every staged file, sorted; leftovers of killed writes are left out."""
         names = self._session().list()
-        return sorted(name for name in names if not name.rsplit("/", 1)[-1].startswith(".") and ".tmp" not in name)
+        return sorted(
+            name for name in names if not name.rsplit("/", 1)[-1].startswith(".") and ".tmp" not in name
+        )
 
     def write(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> int:
         """Stage a table under a name that no other write uses; returns the bytes written."""

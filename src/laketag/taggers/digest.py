@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from laketag.errors import BadTagger
 from laketag.taggers.protocol import Tagger
@@ -27,22 +28,27 @@ _NO_IDENTITY = ("name", "reads", "columns", "batch_size", "version", "packages")
 def input_digest(inputs: Mapping[str, Any]) -> int:
     """Digest a row's raw inputs, by role; never null, also where an input is.
 
-    The first 8 bytes, as a signed big-endian integer, of a sha256: of the bytes themselves where
-    they are the only input, else of the values, with their roles, in the order of the mapping.
+    An xxh3 of 64 bits, as a signed integer: of the bytes themselves where they are the only input,
+    else of the values, with their roles, in the order of the mapping.
     """
-    # sha256 with a processor's own instructions runs at 1.8 GB/s here (blake2b: 0.9), and without the GIL.
+    # It tells whether bytes changed, not who changed them. A sha256 (1.8 GB/s here) would cost as much
+    # as the scan of the images, and 64 bits of it would keep no stronger promise.
     if len(inputs) == 1:
         (value,) = inputs.values()
         if isinstance(value, bytes | bytearray | memoryview):
-            return int.from_bytes(hashlib.sha256(value).digest()[:8], "big", signed=True)
-    total = hashlib.sha256()
+            return _signed(xxhash.xxh3_64_intdigest(value))
+    total = xxhash.xxh3_64()
     for role, value in inputs.items():
         # The only input goes without its role: a null image is the same to who decodes it and who does not.
         for part in (role, value) if len(inputs) > 1 else (value,):
             head, body = _framed(part)
             total.update(head)
             total.update(body)
-    return int.from_bytes(total.digest()[:8], "big", signed=True)
+    return _signed(total.intdigest())
+
+
+def _signed(digest: int) -> int:
+    return digest - (1 << 64) if digest >> 63 else digest
 
 
 def tagger_digest(tagger: Tagger) -> str:

@@ -1,0 +1,1 @@
+"""The line: plan, compute, stage, commit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from laketag.lake.columns import ColumnFile, delete_data_file, verify_column_file, write_column_file
 from laketag.lake.committing import FragmentColumns
+from laketag.lake.dataset import field_id
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, scan
 from laketag.tagging.job import Job
@@ -23,7 +24,7 @@ from laketag.tagging.staging import OFFSET, Index, Part, Staging, staged_labels
 if TYPE_CHECKING:
     from lance import LanceDataset
 
-# Rows of a fragment that are put together at a time: bounds the driver's memory, whatever the fragment's size.
+# Rows of a fragment put together at a time: bounds the driver's memory, whatever the fragment's size.
 _SLICE = 1 << 16
 _THREADS = 4
 
@@ -124,6 +125,6 @@ def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> 
 
 def _label_files(dataset: LanceDataset, fragment: int, names: Sequence[str]) -> tuple[str, ...]:
     known = dataset.lance_schema
-    fields = {known.field(name).id() for name in names if name in dataset.schema.names}
-    metadata = dataset.get_fragment(fragment).metadata
-    return tuple(str(file.path) for file in metadata.files if fields & set(file.fields))
+    fields = {field_id(known, name) for name in names if name in dataset.schema.names}
+    found: Any = dataset.get_fragment(fragment)
+    return tuple(str(file.path) for file in found.metadata.files if fields & set(file.fields))

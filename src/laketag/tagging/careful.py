@@ -76,7 +76,8 @@ def _failure(compute: Compute, number: int, row: Row, reason: str) -> Labels:
     tagger = compute.jobs[number].tagger
     schema = label_schema(tagger)
     digest = input_digest({role: row.inputs[role] for role in tagger.reads})
-    columns = [pa.nulls(1, field.type) for field in schema][:-2] + [pa.array([reason]), pa.array([digest], pa.int64())]
+    unlabelled = [pa.nulls(1, field.type) for field in tagger.columns]
+    columns = [*unlabelled, pa.array([reason]), pa.array([digest], pa.int64())]
     return Labels(np.array([row.position], np.int64), pa.record_batch(columns, schema=schema))
 
 

@@ -138,12 +138,9 @@ class Work:
     dataset: LanceDataset
     task: Task
     markers: dict[str, list[str]] = field(default_factory=dict)
-    parts: list[list[Part]] = field(default_factory=list)
+    parts: dict[int, list[Part]] = field(default_factory=dict)
     computed: int = 0
     bytes_written: int = 0
-
-    def __post_init__(self) -> None:
-        self.parts = [[] for _ in self.compute.jobs]
 
     def chunks(self, chunks: list[Chunk]) -> Iterator[tuple[Chunk, Iterator[Row]]]:
         """Begin chunk after chunk, with a marker first; called ahead of the predictions."""
@@ -177,7 +174,7 @@ class Work:
         for number, one in enumerate(labels):
             if len(one.positions):
                 parts, size = self.compute.staging(number).stage(chunk, one.batch, one.positions)
-                self.parts[number] += parts
+                self.parts.setdefault(number, []).extend(parts)
                 self.bytes_written += size
                 addresses.update(one.positions.tolist())
         self.computed += len(addresses)
@@ -190,7 +187,8 @@ class Work:
 
     def done(self, bytes_read: int) -> Done:
         """Sum up."""
-        return Done(tuple(map(tuple, self.parts)), self.computed, bytes_read, self.bytes_written)
+        parts = tuple(tuple(self.parts.get(number, ())) for number in range(len(self.compute.jobs)))
+        return Done(parts, self.computed, bytes_read, self.bytes_written)
 
 
 @dataclass(frozen=True)

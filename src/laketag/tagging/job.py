@@ -17,7 +17,7 @@ PROVENANCE_KEY = b"laketag"
 
 @dataclass(frozen=True)
 class Job:
-    """One tagger's work. Its digest is of what determines the labels, so the same command again is the same job."""
+    """One tagger's work; its digest is of what determines the labels: the same command is the same job."""
 
     tagger: Tagger
     """The model before it is loaded."""
@@ -64,20 +64,23 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
     for name in job.columns.names:
         found = by_lower.get(name.lower(), name)
         if found != name:
-            raise ColumnError(f"the new column {name!r} equals the column {found!r} but for case; rename one of them")
+            raise ColumnError(
+                f"the new column {name!r} equals the column {found!r} but for case; rename one of them"
+            )
     present = [name for name in job.columns.names if name in schema.names]
     if not present:
         return False
     if len(present) < len(job.columns):
+        absent = [name for name in job.columns.names if name not in present]
         raise JobRefused(
-            f"the dataset has {', '.join(present)} but not {', '.join(set(job.columns.names) - set(present))}; "
-            f"tagger {job.name!r} would mix its labels with a column that it did not make: drop or rename it first"
+            f"the dataset has {', '.join(present)} but not {', '.join(absent)}; tagger {job.name!r} "
+            "would mix its labels with columns that it did not make: drop or rename them first"
         )
     made_by = json.loads((schema.field(present[0]).metadata or {}).get(PROVENANCE_KEY, b"{}"))
     if made_by.get("job") != job.digest:
         raise JobRefused(
-            f"the columns of tagger {job.name!r} were made by {_maker(made_by)}, and labels of two makers are never mixed; "
-            "drop or rename those columns first"
+            f"the columns of tagger {job.name!r} were made by {_maker(made_by)}, and labels of two makers "
+            "are never mixed; drop or rename those columns first"
         )
     return True
 

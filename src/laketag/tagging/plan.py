@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from laketag.lake.dataset import data_file
+from laketag.lake.dataset import data_file, field_id
 from laketag.lake.reading import RowRange
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class End:
 
 def ranges_of(dataset: LanceDataset, image_column: str) -> list[RowRange]:
     """List every fragment from end to end, with the data file that holds its images."""
-    field = dataset.lance_schema.field(image_column).id()
+    field = field_id(dataset.lance_schema, image_column)
     ranges = []
     for fragment in dataset.get_fragments():
         metadata = fragment.metadata

@@ -35,8 +35,8 @@ class TagSettings:
     """Where models are loaded."""
     threads: int | None = None
     """Decoding threads per worker; the cores shared out among the workers where None."""
-    max_error_rate: float = 1.0
-    """Share of this run's rows that may fail; at 1.0 the run fails only where every row does."""
+    max_error_rate: float | None = None
+    """Share of the run's rows that may fail, from 0 to 1; where None, any but all of them."""
     dry_run: bool = False
     """Plan and count only."""
     progress: Callable[[Progress], None] | None = None

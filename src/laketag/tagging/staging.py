@@ -1,4 +1,4 @@
-"""Staged labels: one small file per chunk and tagger, found again by the image file and the rows that it is for."""
+"""Staged labels: one small file per chunk and tagger, found again by image file and rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pyarrow as pa
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, address
 from laketag.lake.staged import StagedFiles
-from laketag.tagging.job import Job
 from laketag.tagging.plan import Chunk
 
 _PARTS = "laketag.parts"
@@ -62,7 +61,9 @@ class Staging:
         """The folder of attempt markers: chunks that were begun and are not staged yet."""
         return StagedFiles(self.location, f"{self.job}/attempts")
 
-    def stage(self, chunk: Chunk, labels: pa.RecordBatch, addresses: npt.NDArray[np.int64]) -> tuple[list[Part], int]:
+    def stage(
+        self, chunk: Chunk, labels: pa.RecordBatch, addresses: npt.NDArray[np.int64]
+    ) -> tuple[list[Part], int]:
         """Stage some rows of a chunk; returns what lies where, and the bytes written.
 
         Args:
@@ -79,7 +80,9 @@ class Staging:
                 parts.append(Part(name, part.file, part.start, part.stop, first, rows))
                 first += rows
         table = pa.Table.from_batches([labels]).replace_schema_metadata(None)
-        table = pa.table({OFFSET: pa.array(offsets, pa.uint32()), **{c: table[c] for c in table.column_names}})
+        table = pa.table(
+            {OFFSET: pa.array(offsets, pa.uint32()), **{c: table[c] for c in table.column_names}}
+        )
         described = json.dumps([[p.file, p.start, p.stop, p.first, p.rows] for p in parts])
         return parts, self.files.write(name, table, {_PARTS: described})
 
@@ -152,7 +155,9 @@ def staged_addresses(staging: Staging, index: Index, chunk: Chunk) -> npt.NDArra
     found = [np.empty(0, np.int64)]
     for rows in chunk.ranges:
         for part in index.over(rows):
-            offsets = _slice(staging.files.read(part.name, [OFFSET]), part)[OFFSET].to_numpy().astype(np.int64)
+            offsets = (
+                _slice(staging.files.read(part.name, [OFFSET]), part)[OFFSET].to_numpy().astype(np.int64)
+            )
             found.append(address(rows.fragment, 0) + offsets)
     return np.unique(np.concatenate(found))
 

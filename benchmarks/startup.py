@@ -1,0 +1,51 @@
+"""What a command costs when there is little to do: nothing at all, and 1,000 rows with a trivial model.
+
+python benchmarks/startup.py
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+
+import bench
+import lance
+import pyarrow as pa
+
+BARE = "import sys, lance; lance.dataset(sys.argv[1]).count_rows()"
+NULL = "import sys; sys.path.insert(0, 'benchmarks'); import laketag, tag_io; laketag.tag(sys.argv[1], [tag_io.Null()])"
+FRESH = (
+    "import sys, lance; lance.dataset(sys.argv[1]).drop_columns(['NULL_LENGTH', 'NULL_ERROR', 'NULL_DIGEST'])"
+)
+
+
+def main() -> None:
+    folder = tempfile.mkdtemp(prefix="laketag-bench-")
+    try:
+        lance.write_dataset(pa.table({"jpg": [b"image %d" % n for n in range(1000)]}), folder)
+        bare = bench.process_seconds(BARE, folder)
+        some = []
+        for _ in range(5):
+            some.append(bench.process_seconds(NULL, folder, repeats=1))
+            bench.process_seconds(FRESH, folder, repeats=1)
+        bench.process_seconds(NULL, folder, repeats=1)
+        version = lance.dataset(folder).version
+        nothing = bench.process_seconds(NULL, folder)
+        trivial = sorted(some)[2]
+        bench.finish(
+            "startup",
+            {
+                "bare import, open, count: seconds": bare,
+                "nothing to do: seconds above bare": nothing - bare,
+                "nothing to do: new versions": lance.dataset(folder).version - version,
+                "1,000 rows, trivial model: seconds above bare": trivial - bare,
+                "ratio nothing to do / bare": nothing / bare,
+                "ratio 1,000 rows / bare": trivial / bare,
+            },
+        )
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What a run of `tag` sets out to do: which rows lack labels, and the tasks that give them some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from laketag.errors import JobRefused
+from laketag.lake import sql
+from laketag.lake.dataset import image_column, require_columns
+from laketag.lake.location import Location
+from laketag.lake.reading import check_filter, scan
+from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
+from laketag.tagging.compute import Compute, Task
+from laketag.tagging.job import Job, has_columns, job_of
+from laketag.tagging.plan import Chunk, End, chunks_of, grouped, ranges_of
+from laketag.tagging.settings import Rows, TagSettings
+from laketag.tagging.staging import Index, Part, Staging
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+_BATCHES_PER_CHUNK = 32
+_LEAST_CHUNK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run needs to know, before it begins."""
+
+    compute: Compute
+    image: str
+    """The image column."""
+    tasks: tuple[Task, ...]
+    staged: tuple[tuple[Part, ...], ...]
+    """For each job, what an earlier, broken run left."""
+    rows: int
+    """Rows selected."""
+    missing: int
+    """Rows selected that lack committed labels."""
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """One per tagger."""
+        return self.compute.jobs
+
+
+def plan(
+    location: Location, dataset: LanceDataset, taggers: Sequence[Tagger], rows: Rows, settings: TagSettings
+) -> Run:
+    """Find out what there is to do, without reading an image."""
+    image = image_column(dataset.schema, settings.column)
+    inputs = _inputs(dataset.schema, taggers, image, settings.inputs)
+    jobs = tuple(job_of(tagger, inputs) for tagger in taggers)
+    labelled = tuple(has_columns(job, dataset.schema) for job in jobs)
+    chunk_rows = _chunk_rows(taggers, settings)
+    selected, missing, end = _selection(dataset, rows, jobs if all(labelled) else ())
+    compute = Compute(
+        location,
+        dataset.version,
+        jobs,
+        inputs,
+        rows.where,
+        labelled,
+        settings.device,
+        settings.threads,
+        settings.batch_size,
+        _row_bytes(dataset),
+    )
+    if missing == 0:
+        return Run(compute, image, (), (), selected, 0)
+    staged = tuple(tuple(Staging(location, job.digest).parts()) for job in jobs)
+    indexes = [Index.of(parts) for parts in staged]
+    chunks = list(chunks_of(ranges_of(dataset, image), chunk_rows, end))
+    tasks = tuple(
+        Task(group, tuple(_narrowed(index, group) for index in indexes)) for group in grouped(chunks)
+    )
+    return Run(compute, image, tasks, staged, selected, missing)
+
+
+def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tuple[int, int, End | None]:
+    """Count the rows selected and those among them without labels; `end` is where a limit cuts."""
+    if rows.limit is not None and rows.limit < 1:
+        raise JobRefused(f"--limit is {rows.limit}; give a whole number from 1 on")
+    if rows.where:
+        check_filter(dataset, rows.where)
+    lacking = " or ".join(f"{sql.quote(job.digest_column)} is null" for job in labelled)
+    missing_filter = " and ".join(f"({part})" for part in (rows.where, lacking) if part) or None
+    selected = _count(dataset, rows.where)
+    missing = _count(dataset, missing_filter) if lacking else selected
+    if rows.limit is None or rows.limit >= missing:
+        return selected, missing, None
+    return selected - missing + rows.limit, rows.limit, _end(dataset, missing_filter, rows.limit)
+
+
+def _inputs(
+    schema: pa.Schema, taggers: Sequence[Tagger], image: str, given: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    roles = dict.fromkeys(role for tagger in taggers for role in tagger.reads)
+    unknown = [role for role in given if role not in roles]
+    if unknown:
+        raise JobRefused(f"no tagger of this run reads {unknown[0]!r}; they read {', '.join(roles)}")
+    columns = {role: image if role in (IMAGE, BYTES) else given.get(role, role) for role in roles}
+    require_columns(schema, list(columns.values()))
+    return tuple(columns.items())
+
+
+def _count(dataset: LanceDataset, where: str | None) -> int:
+    return int(dataset.count_rows(filter=sql.for_filter(where, dataset.schema.names) if where else None))
+
+
+def _end(dataset: LanceDataset, where: str | None, limit: int) -> End:
+    """Find the last of the first `limit` rows: what a limit comes down to, for every worker alike."""
+    last = 0
+    seen = 0
+    for batch in scan(dataset, [], [], where=where):
+        addresses = batch["_rowaddr"].to_numpy()[: limit - seen]
+        if len(addresses):
+            last = int(addresses[-1])
+        seen += len(addresses)
+        if seen >= limit:
+            break
+    return End(last >> 32, last & 0xFFFFFFFF)
+
+
+def _chunk_rows(taggers: Sequence[Tagger], settings: TagSettings) -> int:
+    if settings.chunk_rows is not None:
+        if settings.chunk_rows < 1:
+            raise JobRefused(f"--chunk-rows is {settings.chunk_rows}; give a whole number from 1 on")
+        return settings.chunk_rows
+    batch = settings.batch_size or max(batch_size_of(tagger) for tagger in taggers)
+    return max(_LEAST_CHUNK_ROWS, _BATCHES_PER_CHUNK * batch)
+
+
+def _row_bytes(dataset: LanceDataset) -> int:
+    """Estimate a row's size from the data files of the first fragment."""
+    for fragment in dataset.get_fragments():
+        metadata = fragment.metadata
+        return sum(file.file_size_bytes or 0 for file in metadata.files) // max(1, metadata.physical_rows)
+    return 0
+
+
+def _narrowed(index: Index, group: Sequence[Chunk]) -> Index:
+    return index.within([rows for chunk in group for rows in chunk.ranges])
