@@ -4,6 +4,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCHMARKS := startup tag_io tag_model memory
 ANY := not gpu and not weights
 
 .PHONY: help demo test test-fast check docs bench clean
@@ -42,7 +43,7 @@ docs: $(INSTALLED)
 	$(RUN)/python scripts/cli_reference.py
 
 bench: $(INSTALLED)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist laketag-demo .mypy_cache .pytest_cache .ruff_cache

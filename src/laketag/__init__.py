@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from laketag.engines.local import Local
     from laketag.engines.protocol import Engine, Progress
     from laketag.lake.query import Selection, query
-    from laketag.lake.showing import ShowReport, show
-    from laketag.shards.importing import ImportReport, ImportSettings, import_
+    from laketag.lake.showing import ColumnShown, JobShown, ShowReport, show
+    from laketag.shards.importing import ImportSettings, import_
+    from laketag.shards.report import ImportReport
     from laketag.taggers.decorated import tagger
     from laketag.taggers.pipeline import predict
     from laketag.taggers.protocol import Model, Tagger
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
     from laketag.taggers.spec import find as find_tagger
     from laketag.taggers.spec import known as known_taggers
     from laketag.tagging.run import tag
-    from laketag.tagging.settings import Rows, TagReport, TagSettings
+    from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
     from laketag.walkthrough import DemoReport, demo
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ColumnShown",
     "DemoReport",
     "Engine",
+    "ErrorCount",
     "ImportReport",
     "ImportSettings",
+    "JobShown",
     "Known",
     "LaketagError",
     "Local",
@@ -59,14 +63,15 @@ _HOMES = {
     "laketag.engines.local": ("Local",),
     "laketag.engines.protocol": ("Engine", "Progress"),
     "laketag.lake.query": ("Selection", "query"),
-    "laketag.lake.showing": ("ShowReport", "show"),
-    "laketag.shards.importing": ("ImportReport", "ImportSettings", "import_"),
+    "laketag.lake.showing": ("ColumnShown", "JobShown", "ShowReport", "show"),
+    "laketag.shards.importing": ("ImportSettings", "import_"),
+    "laketag.shards.report": ("ImportReport",),
     "laketag.taggers.decorated": ("tagger",),
     "laketag.taggers.pipeline": ("predict",),
     "laketag.taggers.protocol": ("Model", "Tagger"),
     "laketag.taggers.spec": ("Known", "find_tagger", "known_taggers"),
     "laketag.tagging.run": ("tag",),
-    "laketag.tagging.settings": ("Rows", "TagReport", "TagSettings"),
+    "laketag.tagging.settings": ("ErrorCount", "Rows", "TagReport", "TagSettings"),
     "laketag.walkthrough": ("DemoReport", "demo"),
 }
 # Inside their package these go by shorter names.

@@ -1,0 +1,57 @@
+"""The program `laketag`: its commands, each a thin skin over the public function of the same name."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from laketag import __version__
+from laketag.cli import demo, import_, query, show, tag, taggers
+from laketag.cli.leaving import leaving
+
+app = typer.Typer(
+    name="laketag",
+    help="Tag the images of a data lake with models: shards in, label columns on a Lance dataset out.",
+    epilog="A first look, offline: laketag demo",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help, twice as fast; and a traceback must not print local values, which may be credentials.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"laketag {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+app.command("import")(leaving(import_.import_))
+app.command("tag")(leaving(tag.tag))
+app.command("query")(leaving(query.query))
+app.command("show")(leaving(show.show))
+app.command("taggers")(leaving(taggers.taggers))
+app.command("demo")(leaving(demo.demo))
+
+
+def main() -> None:
+    """Run the program on the command line's words."""
+    signal.signal(signal.SIGTERM, _stop)
+    app()
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    # A spot machine that is taken away ends like Ctrl-C: staged, with a line that says how to go on.
+    raise KeyboardInterrupt(signal.Signals(signum).name)

@@ -1,0 +1,84 @@
+"""The options that several commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from laketag.cli.leaving import WrongUsage
+
+if TYPE_CHECKING:
+    import laketag
+
+ENGINES = {"local": "Local"}
+"""By name, the public class of each engine."""
+
+Uri = Annotated[
+    str, typer.Argument(metavar="URI", help="The dataset: a folder, or what else Lance can open.")
+]
+StorageOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        "-o",
+        metavar="KEY=VALUE",
+        help="For the dataset's store, as Lance takes it; repeats.",
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help=f"Where tasks run: {', '.join(ENGINES)}.")
+]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Worker processes; one where it is not given.")
+]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option", metavar="KEY=VALUE", help="For the engine (local: tries, grace); repeats."
+    ),
+]
+Where = Annotated[
+    str | None, typer.Option(metavar="SQL", help='A filter, as "width > 512"; names are exact-case.')
+]
+
+
+def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+    """Read the KEY=VALUE of an option that repeats."""
+    values: dict[str, str] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        # What stands there may be a secret, so it is not repeated.
+        if not equals or not key:
+            raise WrongUsage(f"{option} takes KEY=VALUE; what was given is not of that form")
+        if key in values:
+            raise WrongUsage(f"{option} was given {key} twice; keep one")
+        values[key] = value
+    return values
+
+
+def engine(name: str, workers: int | None, options: Sequence[str] | None) -> laketag.Engine:
+    """Make the engine that is named."""
+    import laketag
+
+    if name not in ENGINES:
+        raise WrongUsage(f"there is no engine {name!r}; there is {', '.join(ENGINES)}")
+    kind = getattr(laketag, ENGINES[name])
+    types = get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]
+    values: dict[str, Any] = {} if workers is None else {"workers": workers}
+    for key, text in pairs("--engine-option", options).items():
+        if key not in known or key == "workers":
+            others = ", ".join(name for name in known if name != "workers")
+            raise WrongUsage(f"engine {name} has no option {key!r}; it has {others}")
+        try:
+            values[key] = types[key](text)
+        except ValueError as error:
+            raise WrongUsage(f"--engine-option {key} is {text!r}, which is not a number") from error
+    made: laketag.Engine = kind(**values)
+    return made

@@ -1,0 +1,58 @@
+"""`laketag query`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from laketag.cli import rows
+from laketag.cli.leaving import WrongUsage, say
+from laketag.cli.options import StorageOptions, Uri, Where, pairs
+
+_Columns = Annotated[
+    str | None, typer.Option(metavar="A,B", help="The columns; all but bytes and digests where not given.")
+]
+_OrderBy = Annotated[str | None, typer.Option(metavar="COLUMN", help='As "SHARPNESS desc"; nulls come last.')]
+_Limit = Annotated[int | None, typer.Option(metavar="N", min=0, help="At most so many rows.")]
+_At = Annotated[int | None, typer.Option(metavar="VERSION", min=1, help="An earlier version.")]
+_Sql = Annotated[
+    str | None, typer.Option(metavar="QUERY", help='A whole query instead, as "select ... from dataset".')
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write a .parquet, .csv or .jsonl file instead of printing."),
+]
+_JsonRows = Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")]
+
+
+def query(
+    uri: Uri,
+    where: Where = None,
+    columns: _Columns = None,
+    order_by: _OrderBy = None,
+    limit: _Limit = None,
+    at: _At = None,
+    sql: _Sql = None,
+    output: _Output = None,
+    storage_option: StorageOptions = None,
+    as_json: _JsonRows = False,
+) -> None:
+    """Print rows, or write them to a file."""
+    if output is not None and output.suffix not in rows.WRITERS:
+        raise WrongUsage(f"--output {output} does not end in {', '.join(rows.WRITERS)}")
+    import laketag
+
+    names = None if columns is None else tuple(name.strip() for name in columns.split(",") if name.strip())
+    batches = laketag.query(
+        uri,
+        storage_options=pairs("--storage-option", storage_option),
+        selection=laketag.Selection(where, names, order_by, limit, at, sql),
+    )
+    if output is not None:
+        say(f"{rows.write(batches, output):,} rows in {output}")
+    elif as_json:
+        rows.print_objects(batches)
+    else:
+        rows.print_table(batches)

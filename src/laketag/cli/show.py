@@ -1,0 +1,97 @@
+"""`laketag show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from laketag.cli import text
+from laketag.cli.options import Json, StorageOptions, Uri, pairs
+from laketag.cli.printing import print_json
+
+if TYPE_CHECKING:
+    import laketag
+
+_Digests = Annotated[bool, typer.Option("--digests", help="Show digest columns too.")]
+_VERSION = "version."
+
+
+def show(
+    uri: Uri, storage_option: StorageOptions = None, digests: _Digests = False, as_json: Json = False
+) -> None:
+    """Show what a dataset holds and what made its labels.
+
+    Rows, version, fragments, columns with their nulls, and work that is staged and not committed.
+    """
+    import laketag
+
+    report = laketag.show(uri, storage_options=pairs("--storage-option", storage_option))
+    columns = [column for column in report.columns if digests or not _is_digest(column)]
+    if as_json:
+        names = {column.name for column in columns}
+        shown = report.to_json()
+        print_json(shown | {"columns": [column for column in shown["columns"] if column["name"] in names]})
+        return
+    typer.echo(
+        f"{report.uri}: version {report.version}, {text.count(report.rows, 'row')}"
+        f" in {text.count(report.fragments, 'fragment')}\n"
+    )
+    rows = [(column.name, _type(column), _nulls(column), _maker(column)) for column in columns]
+    for line in text.table(("column", "type", "nulls", "made by"), rows, numbers=(2,)):
+        typer.echo(line)
+    for line in [*_makers(columns), *_staged(report.jobs)]:
+        typer.echo(line)
+
+
+def _is_digest(column: laketag.ColumnShown) -> bool:
+    return column.made_by is not None and column.name.endswith("_DIGEST")
+
+
+def _type(column: laketag.ColumnShown) -> str:
+    return text.cut(column.type, 40)
+
+
+def _nulls(column: laketag.ColumnShown) -> str:
+    return "" if column.nulls is None else f"{column.nulls:,}"
+
+
+def _maker(column: laketag.ColumnShown) -> str:
+    return "" if column.made_by is None else column.made_by.get("tagger", "?")
+
+
+def _makers(columns: list[laketag.ColumnShown]) -> list[str]:
+    made_by = {_maker(column): column.made_by for column in columns if column.made_by}
+    return ["", *(f"{name}: {_described(facts)}" for name, facts in made_by.items())] if made_by else []
+
+
+def _described(facts: dict[str, str]) -> str:
+    own = [
+        f"{key} {_short(value)}"
+        for key, value in facts.items()
+        if not key.startswith(_VERSION) and key not in ("tagger", "digest")
+    ]
+    versions = [
+        f"{key.removeprefix(_VERSION)} {value}" for key, value in facts.items() if key.startswith(_VERSION)
+    ]
+    return ", ".join([*own, *versions])
+
+
+def _short(value: str) -> str:
+    is_digest = len(value) >= 32 and all(letter in "0123456789abcdef" for letter in value)
+    return value[:12] if is_digest else text.cut(value, 40)
+
+
+def _staged(jobs: tuple[laketag.JobShown, ...]) -> list[str]:
+    return (
+        [
+            "",
+            *(
+                f"staged, not committed: {text.count(job.rows, 'row')} of job {_short(job.job)};"
+                " the same tag command goes on from there"
+                for job in jobs
+            ),
+        ]
+        if jobs
+        else []
+    )

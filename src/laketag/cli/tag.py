@@ -1,0 +1,145 @@
+"""`laketag tag`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from laketag.cli import progress, text
+from laketag.cli.options import (
+    EngineName,
+    EngineOptions,
+    Json,
+    StorageOptions,
+    Uri,
+    Where,
+    Workers,
+    engine,
+    pairs,
+)
+from laketag.cli.printing import print_json
+
+if TYPE_CHECKING:
+    import laketag
+
+_With = Annotated[
+    list[str],
+    typer.Option(
+        "--with", metavar="TAGGER", help="NAME or module:attribute, as nsfw?threshold=0.3; repeats."
+    ),
+]
+_Column = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The image column, where it is not found by itself.")
+]
+_Input = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="ROLE=COLUMN", help="The column for another role of a tagger; repeats."),
+]
+_Limit = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Tag at most so many rows that have no labels yet.")
+]
+_ChunkRows = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Rows staged at once, the unit of retry.")
+]
+_BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows in one call of the model.")]
+_Device = Annotated[str, typer.Option(metavar="NAME", help="Where models are loaded: cpu, cuda:0.")]
+_Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Decoding threads in each worker.")]
+_MaxErrorRate = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Commit nothing when a greater share of rows fails; 1: when all fail.",
+    ),
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan and count only.")]
+
+
+def tag(
+    uri: Uri,
+    taggers: _With,
+    where: Where = None,
+    limit: _Limit = None,
+    column: _Column = None,
+    inputs: _Input = None,
+    chunk_rows: _ChunkRows = None,
+    batch_size: _BatchSize = None,
+    device: _Device = "cpu",
+    threads: _Threads = None,
+    max_error_rate: _MaxErrorRate = 1.0,
+    dry_run: _DryRun = False,
+    engine_name: EngineName = "local",
+    workers: Workers = None,
+    engine_option: EngineOptions = None,
+    storage_option: StorageOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Run taggers over the images and commit their columns.
+
+    All taggers share one pass, which reads the image column only, and one transaction. Only rows
+    without labels are computed. The same command again goes on where a broken one stopped.
+    """
+    import laketag
+
+    place = engine(engine_name, workers, engine_option)
+    with progress.shown("tag") as report_progress:
+        settings = laketag.TagSettings(
+            column=column,
+            inputs=pairs("--input", inputs),
+            chunk_rows=chunk_rows,
+            batch_size=batch_size,
+            device=device,
+            threads=threads,
+            max_error_rate=max_error_rate,
+            dry_run=dry_run,
+            progress=report_progress,
+        )
+        report = laketag.tag(
+            uri,
+            taggers,
+            storage_options=pairs("--storage-option", storage_option),
+            rows=laketag.Rows(where, limit),
+            settings=settings,
+            engine=place,
+        )
+    if as_json:
+        print_json(report.to_json())
+        return
+    for line in _told(report, dry_run=dry_run):
+        typer.echo(line)
+
+
+def _told(report: laketag.TagReport, *, dry_run: bool) -> list[str]:
+    if dry_run:
+        missing = report.rows - report.skipped
+        return [
+            f"{report.uri}: {missing:,} of {text.count(report.rows, 'row')} would be tagged; nothing done",
+            f"columns: {', '.join(report.columns)}",
+        ]
+    if report.version_after == report.version_before:
+        return [
+            f"{report.uri}: all {text.count(report.rows, 'row')} have labels;"
+            f" nothing to do, version {report.version_before} stands"
+        ]
+    labels = [name for name in report.columns if not name.endswith("_DIGEST")]
+    return [
+        f"{report.uri}: version {report.version_before} -> {report.version_after}",
+        f"rows     {report.computed:,} computed, {report.skipped:,} had labels, {report.failed:,} failed",
+        *_failures(report),
+        f"columns  {', '.join(labels)}",
+        f"read     {text.size(report.bytes_read)}, only the columns that the taggers read",
+        f"written  {text.size(report.bytes_written)}, only labels",
+        f"time     {text.duration(report.seconds)}, {report.rows_per_second:,.1f} rows/s",
+    ]
+
+
+def _failures(report: laketag.TagReport) -> list[str]:
+    taggers: dict[tuple[int, str], list[str]] = {}
+    for one in report.errors:
+        taggers.setdefault((one.rows, one.reason), []).append(one.tagger)
+    return [
+        f"failed   {text.count(rows, 'row')}: {reason} ({', '.join(names)})"
+        for (rows, reason), names in taggers.items()
+    ]
