@@ -93,10 +93,13 @@ def _summary(report: laketag.ImportReport, *, dry_run: bool) -> list[str]:
     shards = f"{text.count(report.samples, 'sample')} in {text.count(report.shards, 'shard')}"
     if report.version is None and not dry_run:
         return [f"{report.uri}: {shards}; nothing was imported"]
+    if report.rows_added == 0 and not dry_run:
+        return [f"{report.uri}: {shards}, all there already; nothing to do, version {report.version} stands"]
     made = "a dry run, nothing was written" if dry_run else f"version {report.version}"
+    added = "would be added" if dry_run else "added"
     lines = [
         f"{report.uri}: {made}",
-        f"rows     {report.rows_added:,} added, {report.rows:,} now; {shards}",
+        f"rows     {report.rows_added:,} {added}, {report.rows:,} in all; {shards}",
         f"columns  {', '.join(column['name'] for column in report.columns)}",
         f"read     {text.size(report.bytes_read)} of {text.size(report.bytes_shards)} of shards",
     ]

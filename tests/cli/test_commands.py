@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from programs import Program, write_shard
+
+IMPORT_KEYS = (
+    "uri version rows samples shards complete columns bytes_shards bytes_read bytes_written skipped lost"
+    " schema_clashes seconds"
+)
+TAG_KEYS = (
+    "uri jobs version_before version_after rows computed skipped failed columns errors bytes_read"
+    " bytes_written seconds rows_per_second"
+)
+
+
+def test_import_prints_the_ledger_and_exits_0(program: Program, shard: Path) -> None:
+    done = program("import", shard, "photos.lance")
+
+    assert done.returncode == 0, done.stderr
+    assert "version 1" in done.stdout
+    assert "6 added" in done.stdout
+
+
+def test_import_json_has_the_keys_of_the_contract(program: Program, shard: Path) -> None:
+    done = program("import", shard, "photos.lance", "--json")
+
+    report = json.loads(done.stdout)
+    assert set(IMPORT_KEYS.split()) <= set(report)
+    assert report["rows"] == 6
+    assert report["complete"] is True
+
+
+def test_importing_twice_imports_nothing_twice(program: Program, shard: Path) -> None:
+    program("import", shard, "photos.lance")
+
+    again = program("import", shard, "photos.lance")
+
+    assert again.returncode == 0
+    assert "nothing to do, version 1 stands" in again.stdout
+
+
+def test_a_truncated_shard_exits_3_and_says_what_is_lost(
+    program: Program, shard: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(shard.read_bytes()[:5000])
+
+    done = program("import", cut, "photos.lance")
+    again = program("import", cut, "photos.lance", "--json")
+
+    assert done.returncode == again.returncode == 3
+    assert "lost" in done.stdout
+    assert json.loads(again.stdout)["complete"] is False
+
+
+def test_a_dry_run_of_import_writes_nothing(program: Program, shard: Path, tmp_path: Path) -> None:
+    done = program("import", shard, "photos.lance", "--dry-run")
+
+    assert "nothing was written" in done.stdout
+    assert not (tmp_path / "photos.lance").exists()
+
+
+def test_blob_encoding_is_taken_and_another_refused(program: Program, shard: Path) -> None:
+    blob = program("import", shard, "blobs.lance", "--image-encoding", "blob")
+    other = program("import", shard, "others.lance", "--image-encoding", "zip")
+
+    assert blob.returncode == 0, blob.stderr
+    assert other.returncode == 2
+
+
+def test_tag_prints_what_it_did(program: Program, imported: Path) -> None:
+    done = program("tag", imported, "--with", "quality")
+
+    assert done.returncode == 0, done.stderr
+    assert "6 computed, 0 had labels, 1 failed" in done.stdout
+    assert "failed   1 row: not an image (quality)" in done.stdout
+
+
+def test_tag_json_has_the_keys_of_the_contract(program: Program, imported: Path) -> None:
+    report = json.loads(program("tag", imported, "--with", "quality", "--json").stdout)
+
+    assert set(report) >= set(TAG_KEYS.split())
+    assert report["errors"] == [{"tagger": "quality", "reason": "not an image", "rows": 1}]
+
+
+def test_tagging_again_makes_no_version(program: Program, tagged: Path) -> None:
+    done = program("tag", tagged, "--with", "quality")
+
+    assert done.returncode == 0
+    assert "nothing to do" in done.stdout
+
+
+def test_a_dry_run_of_tag_counts_only(program: Program, imported: Path) -> None:
+    done = program("tag", imported, "--with", "quality", "--where", "width >= 300", "--dry-run")
+
+    assert "3 of 3 rows would be tagged" in done.stdout
+
+
+def test_options_of_tag_reach_the_library(program: Program, imported: Path) -> None:
+    done = program(
+        *("tag", imported, "--with", "fakes:ByteLength?batch_size=2", "--column", "jpg", "--limit", "4"),
+        *(
+            "--chunk-rows",
+            "2",
+            "--batch-size",
+            "1",
+            "--threads",
+            "1",
+            "--workers",
+            "1",
+            "--engine-option",
+            "tries=2",
+        ),
+        "--json",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["computed"] == 4
+
+
+def test_query_prints_a_table_without_bytes_and_digests(program: Program, tagged: Path) -> None:
+    done = program("query", tagged)
+
+    head = done.stdout.splitlines()[0].split()
+    assert {"__key__", "txt", "SHARPNESS", "QUALITY_ERROR"} <= set(head)
+    assert not {"jpg", "QUALITY_DIGEST"} & set(head)
+    assert "(6 rows)" in done.stderr
+
+
+def test_query_filters_orders_and_limits(program: Program, tagged: Path) -> None:
+    done = program(
+        *("query", tagged, "--where", "BRIGHTNESS > 10", "--order-by", "BRIGHTNESS desc", "--limit", "2"),
+        *("--columns", "__key__,width", "--json"),
+    )
+
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"__key__": "photo5", "width": 500},
+        {"__key__": "photo3", "width": 300},
+    ]
+
+
+def test_query_takes_sql_and_keeps_the_case_of_names(program: Program, tagged: Path) -> None:
+    sql = "select count(*) as n, max(BRIGHTNESS) > 100 as is_bright from dataset where QUALITY_ERROR is null"
+
+    done = program("query", tagged, "--sql", sql, "--json")
+
+    assert json.loads(done.stdout) == {"n": 5, "is_bright": True}
+
+
+def test_query_reads_an_earlier_version(program: Program, tagged: Path) -> None:
+    done = program("query", tagged, "--at", "1", "--limit", "1", "--json")
+
+    assert "SHARPNESS" not in json.loads(done.stdout)
+
+
+def test_json_gives_bytes_in_base64_and_nested_values_as_they_are(program: Program, tagged: Path) -> None:
+    done = program("query", tagged, "--columns", "jpg,site,sizes", "--where", "width = 400", "--json")
+
+    row = json.loads(done.stdout)
+    assert base64.b64decode(row["jpg"]) == b"not an image"
+    assert row["site"] == {"name": "site 4"}
+    assert row["sizes"] == [4, 4]
+
+
+def test_a_query_without_rows_prints_the_head_alone(program: Program, tagged: Path) -> None:
+    table = program("query", tagged, "--where", "width > 9999", "--columns", "__key__,width")
+    objects = program("query", tagged, "--where", "width > 9999", "--json")
+
+    assert table.stdout.split() == ["__key__", "width"]
+    assert objects.stdout == ""
+    assert objects.returncode == 0
+
+
+def test_query_writes_parquet_csv_and_jsonl(program: Program, tagged: Path, tmp_path: Path) -> None:
+    for name in ("rows.parquet", "rows.csv", "rows.jsonl"):
+        done = program("query", tagged, "--columns", "__key__,site,width", "--output", name)
+        assert done.returncode == 0, done.stderr
+        assert "6 rows" in done.stderr
+
+    table = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    objects = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    cells = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
+    assert table == objects
+    assert cells[1] == {"__key__": "photo1", "site": '{"name": "site 1"}', "width": "100"}
+
+
+def test_an_output_that_fails_leaves_no_file(program: Program, tagged: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+
+    done = program("query", tagged, "--where", "nonsense(", "--output", "rows.csv")
+
+    assert done.returncode == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_show_names_columns_and_what_made_them(program: Program, tagged: Path) -> None:
+    done = program("show", tagged)
+
+    assert "version 2, 6 rows in 1 fragment" in done.stdout
+    sharpness = next(line for line in done.stdout.splitlines() if line.startswith("SHARPNESS"))
+    assert sharpness.split()[2:] == ["1", "quality"]
+    assert "QUALITY_DIGEST" not in done.stdout
+
+
+def test_show_gives_digests_when_asked(program: Program, tagged: Path) -> None:
+    report = json.loads(program("show", tagged, "--json").stdout)
+    whole = json.loads(program("show", tagged, "--digests", "--json").stdout)
+
+    assert set(report) == {"uri", "version", "rows", "fragments", "columns", "jobs"}
+    assert {c["name"] for c in whole["columns"]} - {c["name"] for c in report["columns"]} == {
+        "QUALITY_DIGEST"
+    }
+
+
+def test_taggers_lists_the_built_in_ones(program: Program) -> None:
+    table = program("taggers")
+    report = json.loads(program("taggers", "--json").stdout)
+
+    assert {"nsfw", "quality"} <= {one["name"] for one in report["taggers"]}
+    assert "SHARPNESS" in table.stdout
+
+
+def test_one_s_own_tagger_is_found_in_the_current_folder(
+    program: Program, imported: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mytags.py").write_text(
+        "import laketag, numpy as np, pyarrow as pa\n"
+        "@laketag.tagger(columns={'GLOW': pa.float32()})\n"
+        "def glow(images):\n"
+        "    return {'GLOW': [float(np.asarray(i).mean()) for i in images]}\n"
+    )
+
+    done = program("tag", imported, "--with", "mytags:glow", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["columns"] == ["GLOW", "GLOW_ERROR", "GLOW_DIGEST"]
+
+
+def test_a_caption_cannot_command_the_terminal(program: Program, tmp_path: Path) -> None:
+    write_shard(tmp_path / "odd.tar", {"a": {"jpg": b"x", "txt": b"red \x1b[31m\ntwo lines"}})
+    program("import", "odd.tar", "odd.lance")
+
+    done = program("query", "odd.lance", "--columns", "txt")
+
+    assert "\x1b" not in done.stdout
+    assert len(done.stdout.splitlines()) == 2
+
+
+@pytest.fixture
+def moved(tagged: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tagged, tmp_path / "moved.lance")
+    return tmp_path / "moved.lance"
+
+
+def test_a_dataset_that_was_moved_works_as_before(program: Program, moved: Path) -> None:
+    done = program("query", moved, "--limit", "1", "--json")
+
+    assert json.loads(done.stdout)["__key__"] == "photo0"

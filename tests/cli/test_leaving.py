@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from programs import Program, environment
+
+# A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
+LISTENING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from laketag.cli.app import main; main()"
+)
+SLOW = "fakes:SlowTagger?seconds_per_batch=0.3&batch_size=1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "nowhere.lance"), "no Lance dataset at"),
+        (("tag", "DATASET", "--with", "nothing"), "no tagger 'nothing'"),
+        (("tag", "DATASET", "--with", "quality", "--column", "txt"), "cannot be read as images"),
+        (("query", "DATASET", "--where", "nothing > 1"), "nothing"),
+        (("query", "DATASET", "--columns", "Txt"), "did you mean 'txt'?"),
+        (("import", "nothing.tar", "new.lance"), "no shard 'nothing.tar'"),
+        (("query", "DATASET", "--output", "no/such/folder.csv"), "cannot be written"),
+    ],
+)
+def test_an_error_of_ours_is_one_line_and_exit_1(
+    program: Program, tagged: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = program(*(str(tagged) if word == "DATASET" else word for word in arguments))
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("laketag: ")
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("tag", "DATASET", "--with", "quality", "--engine", "abacus"),
+            "there is no engine 'abacus'; there is local",
+        ),
+        (
+            ("tag", "DATASET", "--with", "quality", "--engine-option", "x=1"),
+            "no option 'x'; it has tries, grace",
+        ),
+        (("tag", "DATASET", "--with", "quality", "--engine-option", "tries=x"), "not a number"),
+        (("show", "DATASET", "-o", "marked-secret"), "takes KEY=VALUE"),
+        (("show", "DATASET", "-o", "a=1", "-o", "a=2"), "a twice"),
+        (("query", "DATASET", "--output", "rows.xls"), ".parquet, .csv, .jsonl"),
+        (("tag", "DATASET"), "--with"),
+        (("nothing",), "nothing"),
+    ],
+)
+def test_wrong_usage_exits_2_and_repeats_no_secret(
+    program: Program, tagged: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = program(*(str(tagged) if word == "DATASET" else word for word in arguments))
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "marked-secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_command_prints_help(program: Program) -> None:
+    done = program()
+
+    assert "import" in done.stdout + done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(tagged: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m laketag query {tagged} --json | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+    assert done.returncode in (0, 128 + signal.SIGPIPE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stages_the_chunk_at_hand_and_says_how_to_go_on(
+    program: Program, imported: Path, number: signal.Signals, code: int
+) -> None:
+    command = ("tag", str(imported), "--with", SLOW, "--chunk-rows", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTENING, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    wait_until_staged(imported, process)
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == code, err
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "the same command goes on" in err
+    again = program(*command)
+    assert again.returncode == 0, again.stderr
+    assert "version 3 -> 4" in again.stdout
+
+
+def wait_until_staged(uri: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if any("labels" in str(file) for file in uri.glob("_laketag/**/*") if file.is_file()):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nothing was staged: {process.communicate()}")
