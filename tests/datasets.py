@@ -80,5 +80,5 @@ def right_label(number: int) -> str:
 
 
 def staged_files(folder: Path) -> list[Path]:
-    """List what is staged below a dataset."""
-    return [path for path in (folder / "_laketag").rglob("*") if path.is_file()]
+    """List the staged labels and the attempt markers below a dataset."""
+    return [path for path in (folder / "_laketag").rglob("*.lance") if path.parent.name != "checked"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from laketag.engines.local import Local
 from laketag.errors import WorkerLost
 from laketag.lake.dataset import open_dataset
 from laketag.taggers.digest import input_digest
-from laketag.taggers.protocol import label_schema
+from laketag.taggers.protocol import Tagger, label_schema
 from laketag.taggers.rows import Labels, Row
 from laketag.tagging.compute import Compute, Wanted
 from laketag.tagging.plan import Chunk
@@ -60,20 +60,21 @@ def _halve(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
 
 def _slice(wanted: Wanted, start: int, stop: int) -> Wanted:
     masks = tuple(mask[start:stop] for mask in wanted.by_job)
-    return replace(wanted, addresses=wanted.addresses[start:stop], by_job=masks, is_all=False)
+    digests = tuple(column[start:stop] for column in wanted.digests)
+    return Wanted(wanted.addresses[start:stop], masks, digests, is_all=False)
 
 
 def _failed(label: LabelRows, wanted: Wanted, lost: WorkerLost) -> list[Labels]:
     dataset = open_dataset(label.compute.location, label.compute.version)
     (row,) = label.compute.rows(dataset, label.chunk, wanted)
+    takers = range(len(wanted.by_job)) if row.wanted_by is None else row.wanted_by
     return [
-        _failure(label.compute, number, row, str(lost)) if mask.any() else _nothing(label.compute, number)
-        for number, mask in enumerate(wanted.by_job)
+        _failure(job.tagger, row, str(lost)) if number in takers else _nothing(job.tagger)
+        for number, job in enumerate(label.compute.jobs)
     ]
 
 
-def _failure(compute: Compute, number: int, row: Row, reason: str) -> Labels:
-    tagger = compute.jobs[number].tagger
+def _failure(tagger: Tagger, row: Row, reason: str) -> Labels:
     schema = label_schema(tagger)
     digest = input_digest({role: row.inputs[role] for role in tagger.reads})
     unlabelled = [pa.nulls(1, field.type) for field in tagger.columns]
@@ -81,9 +82,8 @@ def _failure(compute: Compute, number: int, row: Row, reason: str) -> Labels:
     return Labels(np.array([row.position], np.int64), pa.record_batch(columns, schema=schema))
 
 
-def _nothing(compute: Compute, number: int) -> Labels:
-    schema = label_schema(compute.jobs[number].tagger)
-    return Labels(np.empty(0, np.int64), pa.RecordBatch.from_pylist([], schema=schema))
+def _nothing(tagger: Tagger) -> Labels:
+    return Labels(np.empty(0, np.int64), pa.RecordBatch.from_pylist([], schema=label_schema(tagger)))
 
 
 def _joined(labels: list[Labels]) -> Labels:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from laketag.engines import stopping
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.reading import scan
+from laketag.taggers.digest import input_digest
 from laketag.taggers.pipeline import Pipeline
 from laketag.taggers.rows import Labels, Row
 from laketag.tagging.job import Job
@@ -35,6 +37,8 @@ class Task:
     """In the dataset's order."""
     staged: tuple[Index, ...]
     """For each job, the staged parts that may hold rows of these chunks."""
+    suspects: tuple[frozenset[int], ...]
+    """For each job, the fragments whose labels count only where the image has the label's digest."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,21 @@ class Done:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The rows of a chunk that lack labels."""
+    """The rows of a chunk that lack labels, and those whose labels may be stale."""
 
     addresses: Addresses
     """Row addresses that some job wants, in order."""
     by_job: tuple[npt.NDArray[np.bool_], ...]
     """For each job, whether it wants the row."""
+    digests: tuple[pa.Array, ...]
+    """For each job, the digest with which its label is still right; null where it has none."""
     is_all: bool
     """Whether these are all live rows of the chunk, so that it can be read as a range."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every job wants every row, whatever its image is."""
+        return all(mask.all() for mask in self.by_job) and all(d.null_count == len(d) for d in self.digests)
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ class Compute:
     """A filter; rows that it leaves out stay not computed."""
     labelled: tuple[bool, ...]
     """For each job, whether the version has its columns."""
+    retry_errors: bool = False
+    """Whether failed rows count as rows without labels."""
     device: str = "cpu"
     threads: int | None = None
     batch_size: int | None = None
@@ -116,18 +129,29 @@ class Compute:
     def rows(self, dataset: LanceDataset, chunk: Chunk, wanted: Wanted) -> Iterator[Row]:
         """Read the inputs of some rows of a chunk."""
         columns = list(dict.fromkeys(column for _, column in self.inputs))
-        only = None if wanted.is_all else wanted.addresses.astype(np.uint64)
-        every = all(mask.all() for mask in wanted.by_job)
-        takers = None if every else np.stack(wanted.by_job)
         roles = [role for role, _ in self.inputs]
-        done = 0
+        only = None if wanted.is_all else wanted.addresses.astype(np.uint64)
+        takers = None if wanted.is_plain else self._takers(wanted)
         for batch in scan(dataset, chunk.ranges, columns, addresses=only, row_bytes=self.row_bytes):
             values = [batch.column(column).to_pylist() for _, column in self.inputs]
             for position, *row in zip(batch.column("_rowaddr").to_pylist(), *values, strict=True):
                 inputs = dict(zip(roles, row, strict=True))
-                by = None if takers is None else tuple(np.flatnonzero(takers[:, done]).tolist())
-                yield Row(position, inputs, by)
-                done += 1
+                if takers is None:
+                    yield Row(position, inputs)
+                elif by := tuple(self._still_wanted(next(takers), inputs)):
+                    yield Row(position, inputs, by)
+
+    def _takers(self, wanted: Wanted) -> Iterator[list[tuple[int, int | None]]]:
+        """For each row, the jobs that want it, with the digest at which they do not after all."""
+        columns = [digests.to_pylist() for digests in wanted.digests]
+        for at in range(len(wanted.addresses)):
+            yield [(job, columns[job][at]) for job, mask in enumerate(wanted.by_job) if mask[at]]
+
+    def _still_wanted(self, takers: list[tuple[int, int | None]], inputs: dict[str, object]) -> Iterator[int]:
+        for job, digest in takers:
+            reads = self.jobs[job].tagger.reads
+            if digest is None or digest != input_digest({role: inputs[role] for role in reads}):
+                yield job
 
 
 @dataclass
@@ -153,20 +177,43 @@ class Work:
     def wanted(self, chunk: Chunk) -> Wanted:
         """Find the rows of a chunk that are selected and lack labels, without reading an image."""
         compute = self.compute
-        digests = [job.digest_column for job, has in zip(compute.jobs, compute.labelled, strict=True) if has]
-        batches = list(scan(self.dataset, chunk.ranges, digests, where=compute.where))
-        table = pa.Table.from_batches(batches) if batches else None
-        addresses = np.empty(0, np.int64) if table is None else table["_rowaddr"].to_numpy().astype(np.int64)
-        masks = []
-        for number, job in enumerate(compute.jobs):
-            staged = staged_addresses(compute.staging(number), self.task.staged[number], chunk)
-            mask = ~np.isin(addresses, staged)
-            if table is not None and compute.labelled[number]:
-                mask &= table[job.digest_column].is_null().to_numpy()
-            masks.append(mask)
-        some = np.logical_or.reduce(masks)
-        is_all = compute.where is None and bool(some.all())
-        return Wanted(addresses[some], tuple(mask[some] for mask in masks), is_all)
+        has_columns = zip(compute.jobs, compute.labelled, strict=True)
+        names = [name for job, has in has_columns if has for name in job.states]
+        batches = list(scan(self.dataset, chunk.ranges, names, where=compute.where))
+        if not batches:
+            return Wanted(np.empty(0, np.int64), (), (), is_all=False)
+        table = pa.Table.from_batches(batches).combine_chunks()
+        addresses = table["_rowaddr"].to_numpy().astype(np.int64)
+        found = [self._wanted_by(number, chunk, table, addresses) for number in range(len(compute.jobs))]
+        some = np.logical_or.reduce([mask for mask, _ in found])
+        return Wanted(
+            addresses[some],
+            tuple(mask[some] for mask, _ in found),
+            tuple(digests.filter(pa.array(some)) for _, digests in found),
+            is_all=compute.where is None and bool(some.all()),
+        )
+
+    def _wanted_by(
+        self, number: int, chunk: Chunk, table: pa.Table, addresses: Addresses
+    ) -> tuple[npt.NDArray[np.bool_], pa.Array]:
+        """Give the rows that a job wants, and for those that it may not want the digest that decides."""
+        job, compute = self.compute.jobs[number], self.compute
+        staged = staged_addresses(
+            compute.staging(number),
+            self.task.staged[number],
+            chunk,
+            but_failed=job.error_column if compute.retry_errors else None,
+        )
+        is_open = ~np.isin(addresses, staged)
+        none = pa.nulls(len(addresses), pa.int64())
+        if not compute.labelled[number]:
+            return is_open, none
+        digests = table[job.digest_column].combine_chunks()
+        lacks = digests.is_null().to_numpy(zero_copy_only=False)
+        if compute.retry_errors:
+            lacks |= table[job.error_column].is_valid().to_numpy()
+        suspect = np.isin(addresses >> 32, list(self.task.suspects[number])) & ~lacks
+        return is_open & (lacks | suspect), pc.if_else(pa.array(suspect), digests, none)
 
     def stage(self, chunk: Chunk, labels: list[Labels]) -> None:
         """Stage what the taggers said of a chunk, then take its marker away."""

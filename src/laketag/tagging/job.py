@@ -41,6 +41,11 @@ class Job:
         """Digest of the input that the label was made from; null where none was computed."""
         return digest_column(self.tagger)
 
+    @property
+    def states(self) -> tuple[str, str]:
+        """The columns that tell what a row is: not computed, labelled or failed."""
+        return self.error_column, self.digest_column
+
 
 def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     """Name a tagger's job on the columns that it reads, given as (role, column) pairs."""

@@ -14,6 +14,7 @@ from laketag.lake.dataset import image_column, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import check_filter, scan
 from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
+from laketag.tagging.checked import Checked, read_checked, suspects
 from laketag.tagging.compute import Compute, Task
 from laketag.tagging.job import Job, has_columns, job_of
 from laketag.tagging.plan import Chunk, End, chunks_of, grouped, ranges_of
@@ -41,6 +42,10 @@ class Run:
     """Rows selected."""
     missing: int
     """Rows selected that lack committed labels."""
+    checked: tuple[Checked, ...]
+    """For each job, the image files known before the run."""
+    is_whole: bool
+    """Whether neither `where` nor `limit` narrows the run."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -57,7 +62,13 @@ def plan(
     jobs = tuple(job_of(tagger, inputs) for tagger in taggers)
     labelled = tuple(has_columns(job, dataset.schema) for job in jobs)
     chunk_rows = _chunk_rows(taggers, settings)
+    is_whole = rows.where is None and rows.limit is None
     selected, missing, end = _selection(dataset, rows, jobs if all(labelled) else ())
+    checked = tuple(read_checked(location, job) for job in jobs)
+    suspect = tuple(
+        suspects(dataset, job, image, known) if has else frozenset()
+        for job, known, has in zip(jobs, checked, labelled, strict=True)
+    )
     compute = Compute(
         location,
         dataset.version,
@@ -65,20 +76,19 @@ def plan(
         inputs,
         rows.where,
         labelled,
+        rows.retry_errors,
         settings.device,
         settings.threads,
         settings.batch_size,
         _row_bytes(dataset),
     )
-    if missing == 0:
-        return Run(compute, image, (), (), selected, 0)
+    if missing == 0 and not any(suspect):
+        return Run(compute, image, (), (), selected, 0, checked, is_whole)
     staged = tuple(tuple(Staging(location, job.digest).parts()) for job in jobs)
     indexes = [Index.of(parts) for parts in staged]
     chunks = list(chunks_of(ranges_of(dataset, image), chunk_rows, end))
-    tasks = tuple(
-        Task(group, tuple(_narrowed(index, group) for index in indexes)) for group in grouped(chunks)
-    )
-    return Run(compute, image, tasks, staged, selected, missing)
+    tasks = tuple(_task(group, indexes, suspect) for group in grouped(chunks))
+    return Run(compute, image, tasks, staged, selected, missing, checked, is_whole)
 
 
 def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tuple[int, int, End | None]:
@@ -87,7 +97,7 @@ def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tu
         raise JobRefused(f"--limit is {rows.limit}; give a whole number from 1 on")
     if rows.where:
         check_filter(dataset, rows.where)
-    lacking = " or ".join(f"{sql.quote(job.digest_column)} is null" for job in labelled)
+    lacking = " or ".join(_lacks(job, rows.retry_errors) for job in labelled)
     missing_filter = " and ".join(f"({part})" for part in (rows.where, lacking) if part) or None
     selected = _count(dataset, rows.where)
     missing = _count(dataset, missing_filter) if lacking else selected
@@ -143,5 +153,14 @@ def _row_bytes(dataset: LanceDataset) -> int:
     return 0
 
 
-def _narrowed(index: Index, group: Sequence[Chunk]) -> Index:
-    return index.within([rows for chunk in group for rows in chunk.ranges])
+def _task(group: tuple[Chunk, ...], indexes: Sequence[Index], suspect: Sequence[frozenset[int]]) -> Task:
+    ranges = [rows for chunk in group for rows in chunk.ranges]
+    fragments = {rows.fragment for rows in ranges}
+    return Task(
+        group, tuple(index.within(ranges) for index in indexes), tuple(one & fragments for one in suspect)
+    )
+
+
+def _lacks(job: Job, retry_errors: bool) -> str:
+    lacks = f"{sql.quote(job.digest_column)} is null"
+    return f"{lacks} or {sql.quote(job.error_column)} is not null" if retry_errors else lacks

@@ -20,6 +20,7 @@ from laketag.lake.location import Location
 from laketag.taggers.protocol import Tagger, check_together
 from laketag.taggers.spec import find
 from laketag.tagging.assembly import Assembly, StagedJob
+from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Done
 from laketag.tagging.pin import pinned
 from laketag.tagging.preparing import Run, plan
@@ -74,6 +75,7 @@ def tag(
         return _report(run, Outcome(run.compute.version), started)
     with pinned(location, run.compute.version, run.jobs[0].digest):
         outcome = _committed(run, _computed(run, engine, settings), settings)
+        _note_what_is_known(run)
     return _report(run, outcome, started)
 
 
@@ -122,6 +124,15 @@ def _committed(run: Run, done: tuple[Done, ...], settings: TagSettings) -> Outco
     for one in staged:
         one.staging.clear()
     return Outcome(version, done, errors, failed, sum(unit.file.size for unit in assembly.used))
+
+
+def _note_what_is_known(run: Run) -> None:
+    location = run.compute.location
+    dataset = open_dataset(location, run.compute.version)
+    for job, checked in zip(run.jobs, run.checked, strict=True):
+        known = known_after(dataset, job, run.image, checked, is_whole=run.is_whole)
+        if known.files != checked.files:
+            write_checked(location, job, known)
 
 
 def _errors(staged: Sequence[StagedJob], most: float | None) -> tuple[tuple[ErrorCount, ...], int]:

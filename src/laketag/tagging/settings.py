@@ -17,6 +17,8 @@ class Rows:
     """A filter in SQL; names are columns, exact-case."""
     limit: int | None = None
     """At most so many rows without labels, the first in the dataset's order."""
+    retry_errors: bool = False
+    """Run the taggers again on rows that failed."""
 
 
 @dataclass(frozen=True)

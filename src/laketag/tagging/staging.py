@@ -150,15 +150,21 @@ class Index:
         return Index({file: parts for file, parts in kept.items() if parts})
 
 
-def staged_addresses(staging: Staging, index: Index, chunk: Chunk) -> npt.NDArray[np.int64]:
-    """Read which rows of a chunk have staged labels, as row addresses in the version at hand."""
+def staged_addresses(
+    staging: Staging, index: Index, chunk: Chunk, *, but_failed: str | None = None
+) -> npt.NDArray[np.int64]:
+    """Read which rows of a chunk have staged labels, as row addresses in the version at hand.
+
+    With the name of the error column as `but_failed`, rows that failed do not count.
+    """
+    columns = [OFFSET] if but_failed is None else [OFFSET, but_failed]
     found = [np.empty(0, np.int64)]
     for rows in chunk.ranges:
         for part in index.over(rows):
-            offsets = (
-                _slice(staging.files.read(part.name, [OFFSET]), part)[OFFSET].to_numpy().astype(np.int64)
-            )
-            found.append(address(rows.fragment, 0) + offsets)
+            table = _slice(staging.files.read(part.name, columns), part)
+            if but_failed is not None:
+                table = table.filter(table[but_failed].is_null())
+            found.append(address(rows.fragment, 0) + table[OFFSET].to_numpy().astype(np.int64))
     return np.unique(np.concatenate(found))
 
 

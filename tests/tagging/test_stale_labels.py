@@ -1,0 +1,178 @@
+"""Only what is missing, failed or replaced is computed, and only suspects are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+import pytest
+
+import datasets
+from datasets import PLAIN, Storage, labels, make, right_label, staged_files
+from fakes import DigestLabel, RaisesOn
+from laketag.tagging.run import tag
+from laketag.tagging.settings import Rows, TagSettings
+
+STORAGES = [PLAIN, Storage("binary", "2.0", False), Storage("blob-v2", "2.2", True)]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What another writer does, and the rows whose images it replaces."""
+
+    write: Callable[[lance.LanceDataset], Any]
+    replaced: range = range(0)
+
+    def __str__(self) -> str:
+        return self.write.__name__
+
+
+def compact(dataset: lance.LanceDataset) -> None:
+    dataset.optimize.compact_files(target_rows_per_fragment=1000)
+
+
+def delete(dataset: lance.LanceDataset) -> None:
+    dataset.delete("number >= 290")
+
+
+def delete_and_compact(dataset: lance.LanceDataset) -> None:
+    delete(dataset)
+    compact(dataset)
+
+
+def add_a_column(dataset: lance.LanceDataset) -> None:
+    dataset.add_columns({"doubled": "number * 2"})
+
+
+def update_another_column(dataset: lance.LanceDataset) -> None:
+    dataset.update({"number": "number"}, where="number between 20 and 40")
+
+
+def replace_images(dataset: lance.LanceDataset) -> None:
+    dataset.update({"jpg": "X'FF'"}, where="number between 20 and 29")
+
+
+def replace_images_and_compact(dataset: lance.LanceDataset) -> None:
+    replace_images(dataset)
+    compact(lance.dataset(dataset.uri))
+
+
+CHANGES = [
+    Change(compact),
+    Change(delete),
+    Change(delete_and_compact),
+    Change(add_a_column),
+    Change(update_another_column),
+    Change(replace_images, range(20, 30)),
+    Change(replace_images_and_compact, range(20, 30)),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+@pytest.mark.parametrize("storage", STORAGES[:2], ids=str)
+def test_exactly_the_rows_whose_images_were_replaced_are_computed(
+    tmp_path: Path, storage: Storage, change: Change
+) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, storage=storage)
+    tag(uri, [DigestLabel()])
+    change.write(lance.dataset(uri))
+    before = lance.dataset(uri).version
+
+    report = tag(uri, [DigestLabel()])
+
+    assert report.computed == len(change.replaced)
+    assert report.version_after == before + (1 if change.replaced else 0)
+    new = hashlib.sha256(b"\xff").hexdigest()
+    found = labels(tmp_path)
+    assert found == {n: new if n in change.replaced else right_label(n) for n in found}
+    assert tag(uri, [DigestLabel()]).computed == 0
+
+
+def test_merge_insert_is_seen(tmp_path: Path) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [DigestLabel()])
+    dataset = lance.dataset(str(tmp_path))
+    rows = dataset.to_table(filter="number between 20 and 29")
+    images = pa.array([b"\xff"] * len(rows), pa.binary())
+    new = rows.set_column(rows.schema.get_field_index("jpg"), "jpg", images)
+    dataset.merge_insert("number").when_matched_update_all().execute(new)
+
+    assert tag(str(tmp_path), [DigestLabel()]).computed == 10
+
+
+def test_only_suspects_are_read(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, 300)
+    tag(uri, [DigestLabel()])
+    lance.dataset(uri).update({"jpg": "X'FF'"}, where="number = 250")
+
+    report = tag(uri, [DigestLabel()])
+    again = tag(uri, [DigestLabel()])
+
+    everything = sum(len(datasets.image(n)) for n in range(300))
+    assert report.computed == 1
+    assert report.bytes_read < everything / 2
+    assert again.bytes_read == 0
+
+
+def test_a_lost_record_of_what_is_known_costs_a_look_and_no_prediction(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    first = tag(uri, [DigestLabel()])
+    for record in (tmp_path / "_laketag" / first.jobs[0] / "checked").iterdir():
+        record.unlink()
+
+    report = tag(uri, [DigestLabel()])
+
+    assert report.computed == 0
+    assert report.bytes_read > sum(len(datasets.image(n)) for n in range(300))
+    assert report.version_after == first.version_after
+
+
+def test_a_narrow_run_does_not_vouch_for_what_it_did_not_see(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    tag(uri, [DigestLabel()])
+    lance.dataset(uri).update({"jpg": "X'FF'"}, where="number between 20 and 29")
+
+    narrow = tag(uri, [DigestLabel()], rows=Rows(where="number = 25"))
+    whole = tag(uri, [DigestLabel()])
+
+    assert (narrow.computed, whole.computed) == (1, 9)
+
+
+def test_failed_rows_are_tried_again_only_when_asked(tmp_path: Path) -> None:
+    uri = str(tmp_path / "data")
+    make(tmp_path / "data")
+    failing = RaisesOn(nth=1, folder=str(tmp_path), batch_size=1)
+    first = tag(uri, [failing])
+    assert first.failed == 1
+
+    plain = tag(uri, [failing])
+    retried = tag(uri, [failing], rows=Rows(retry_errors=True))
+
+    assert (plain.computed, plain.version_after) == (0, first.version_after)
+    assert (retried.computed, retried.failed) == (1, 0)
+    assert lance.dataset(uri).count_rows("RAISES_ERROR is not null") == 0
+    assert staged_files(tmp_path / "data") == []
+
+
+def test_taggers_of_one_run_each_check_their_own_labels(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    tag(uri, [DigestLabel()])
+    lance.dataset(uri).update({"jpg": "X'FF'"}, where="number = 7")
+    other = RaisesOn(marker=b"image 9 ")
+
+    report = tag(uri, [other, DigestLabel()], settings=TagSettings(chunk_rows=40))
+
+    assert report.computed == 300
+    found = labels(tmp_path)
+    assert found.pop(7) == hashlib.sha256(b"\xff").hexdigest()
+    assert found == {n: right_label(n) for n in range(300) if n != 7}
