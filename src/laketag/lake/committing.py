@@ -177,6 +177,7 @@ def transaction_properties(dataset: LanceDataset, version: int) -> dict[str, str
     """Read what a version's transaction carries; None where its transaction is gone."""
     try:
         transaction = dataset.read_transaction(version)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
+        # pylance 14.0.2 raises a TypeError on a compaction that moved an index along.
         return None
     return None if transaction is None else dict(transaction.transaction_properties or {})

@@ -1,0 +1,254 @@
+"""Schema evolution: columns come by SQL, go, and change name or type; no image is read or written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+
+from laketag.errors import ColumnError, CommitError
+from laketag.lake.committing import ATTEMPTS, FragmentColumns, commit_columns
+from laketag.lake.dataset import is_image_like, open_dataset, require_columns
+from laketag.lake.deriving import Derivation
+from laketag.lake.location import Location
+from laketag.lake.reading import first_line
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+PROVENANCE_KEY = "laketag"
+_SQL = "sql"
+_JOB = "laketag.job"
+
+
+@dataclass(frozen=True)
+class EvolveReport:
+    """What a change of the schema left."""
+
+    uri: str
+    version: int
+    """The dataset's version after it."""
+    columns: tuple[str, ...]
+    """All columns of that version, in order."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as the command prints it with `--json`."""
+        return asdict(self)
+
+
+def add_column(
+    uri: str,
+    name: str,
+    expression: str,
+    *,
+    replace: bool = False,
+    storage_options: Mapping[str, str] | None = None,
+) -> EvolveReport:
+    """Add a column with the value of an SQL expression for every row.
+
+    The expression may be all that `query --sql` takes between `select` and `from dataset`: CASE, windows,
+    subqueries. Only the columns that it names are read. Rows that come later have a null there.
+
+    Args:
+        uri: the dataset's.
+        name: the new column's.
+        expression: SQL; names of columns are exact-case.
+        replace: a column that is there already gets the values; it keeps its type and place.
+        storage_options: for the dataset's store, as Lance takes them.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        ColumnError: the name is taken, equals another but for case, or the values do not fit the type.
+        BadSQL: the expression cannot be run, or does not give one value for each row.
+        CommitError: the dataset changed under every attempt.
+    """
+    location = Location.of(uri, storage_options)
+    dataset = open_dataset(location)
+    _check_new(dataset.schema, name, replace=replace)
+    derivation = Derivation(location, name, expression)
+    kind = dataset.schema.field(name).type if name in dataset.schema.names else derivation.type(dataset)
+    made_by = json.dumps({"tagger": _SQL, "expression": expression})
+    column = pa.field(name, kind, metadata={PROVENANCE_KEY: made_by})
+    if name in dataset.schema.names and is_image_like(column):
+        raise ColumnError(f"column {name!r} holds bytes, which SQL does not make; give another name")
+    if not dataset.get_fragments():
+        _changed(location, lambda current: _reserve(current, column))
+        return _report(location)
+
+    def prepare(current: LanceDataset) -> list[FragmentColumns]:
+        _check_new(current.schema, name, replace=replace)
+        return derivation.prepare(current, kind)
+
+    properties = {_JOB: f"add-column {name}", "laketag.expression": expression}
+    try:
+        if name in dataset.schema.names:
+            # Evaluated first, and disowned before it is replaced: a break in between must not leave values
+            # of SQL under the name of a model.
+            prepare(dataset)
+            _changed(location, lambda current: _set_provenance(current, name, {PROVENANCE_KEY: made_by}))
+        commit_columns(location, pa.schema([column]), prepare, properties)
+    finally:
+        derivation.drop_unused()
+    return _report(location)
+
+
+def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | None = None) -> EvolveReport:
+    """Drop a column: a change of metadata. `restore` brings it back until `clean` deletes its version.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        ColumnError: there is no such column, or no other.
+        CommitError: the dataset changed under every attempt.
+    """
+    location = Location.of(uri, storage_options)
+
+    def drop(dataset: LanceDataset) -> None:
+        require_columns(dataset.schema, [name])
+        if len(dataset.schema.names) == 1:
+            raise ColumnError(f"column {name!r} is the only one; a dataset keeps at least one")
+        dataset.drop_columns([name])
+
+    _changed(location, drop)
+    return _report(location)
+
+
+def rename_column(
+    uri: str, name: str, new_name: str, *, storage_options: Mapping[str, str] | None = None
+) -> EvolveReport:
+    """Rename a column: a change of metadata. What made a label column stays recorded with it.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        ColumnError: there is no such column, or the new name is taken, if only but for case.
+        CommitError: the dataset changed under every attempt.
+    """
+    location = Location.of(uri, storage_options)
+
+    def rename(dataset: LanceDataset) -> None:
+        require_columns(dataset.schema, [name])
+        others = pa.schema([field for field in dataset.schema if field.name != name])
+        _check_new(others, new_name, replace=False)
+        if new_name != name:
+            _alter(dataset, path=name, name=new_name)
+
+    _changed(location, rename)
+    return _report(location)
+
+
+def cast_column(
+    uri: str, name: str, kind: str, *, storage_options: Mapping[str, str] | None = None
+) -> EvolveReport:
+    """Give a column another width: integers to integers, floats to floats, strings to strings.
+
+    Args:
+        uri: the dataset's.
+        name: the column's.
+        kind: the new type by Arrow's name for it, as `float64` or `int32`.
+        storage_options: for the dataset's store, as Lance takes them.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        ColumnError: there is no such column or type, a value does not fit it, or Lance cannot cast there.
+        CommitError: the dataset changed under every attempt.
+    """
+    location = Location.of(uri, storage_options)
+    wanted = _type(kind)
+
+    def cast_it(dataset: LanceDataset) -> None:
+        require_columns(dataset.schema, [name])
+        field = dataset.schema.field(name)
+        if is_image_like(field):
+            raise ColumnError(f"column {name!r} holds bytes; casting it would write every image again")
+        if field.type == wanted:
+            return
+        try:
+            _alter(dataset, path=name, data_type=wanted)
+        except (OSError, ValueError) as error:
+            if _is_conflict(error):
+                raise
+            raise ColumnError(
+                f"column {name!r} cannot become {kind}: {first_line(error)}; `laketag add-column` with "
+                f"cast({name} as ...) makes another column of it"
+            ) from error
+        if field.metadata:
+            # Lance's cast forgets what made the column.
+            kept = {key.decode(): value.decode() for key, value in field.metadata.items()}
+            _changed(location, lambda current: _set_provenance(current, name, kept))
+
+    _changed(location, cast_it)
+    return _report(location)
+
+
+def _changed(location: Location, change: Callable[[LanceDataset], None]) -> None:
+    """Make a change to the latest version, again for as long as others come first."""
+    for attempt in range(ATTEMPTS):
+        try:
+            change(open_dataset(location))
+        except OSError as error:
+            if not _is_conflict(error):
+                raise CommitError(f"{location.uri} cannot be changed: {first_line(error)}") from error
+            time.sleep(min(2.0, 0.05 * 2**attempt))
+        else:
+            return
+    raise CommitError(
+        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
+    )
+
+
+def _is_conflict(error: BaseException) -> bool:
+    from lance.commit import CommitConflictError
+
+    # Lance's own methods raise a plain OSError, which says so in its text.
+    return isinstance(error, CommitConflictError) or "conflict" in str(error).lower()
+
+
+def _check_new(schema: pa.Schema, name: str, *, replace: bool) -> None:
+    if not name or any(letter in name for letter in '."`') or name.startswith("_row"):
+        raise ColumnError(
+            f"{name!r} cannot name a column: it must not be empty, begin with _row, or hold a dot or a quote"
+        )
+    if name in schema.names:
+        if not replace:
+            raise ColumnError(
+                f"there is a column {name!r} already; take another name, or replace its values with "
+                "add-column --replace"
+            )
+        return
+    alike = [other for other in schema.names if other.lower() == name.lower()]
+    if alike:
+        raise ColumnError(
+            f"the column {name!r} equals the column {alike[0]!r} but for case; take another name"
+        )
+
+
+def _reserve(dataset: LanceDataset, column: pa.Field) -> None:
+    if column.name not in dataset.schema.names:
+        dataset.add_columns(pa.schema([column]))
+
+
+def _alter(dataset: LanceDataset, **alteration: Any) -> None:
+    # Lance's own signature asks for an iterable of what it takes one by one.
+    dataset.alter_columns(cast(Any, alteration))
+
+
+def _set_provenance(dataset: LanceDataset, name: str, metadata: dict[str, str]) -> None:
+    require_columns(dataset.schema, [name])
+    dataset.update_field_metadata({name: cast("dict[str, str | None]", metadata)}, replace=True)
+
+
+def _type(kind: str) -> pa.DataType:
+    try:
+        return pa.type_for_alias(kind)
+    except ValueError as error:
+        raise ColumnError(
+            f"there is no type {kind!r}; types are int32, int64, float32, float64, string, large_string, ..."
+        ) from error
+
+
+def _report(location: Location) -> EvolveReport:
+    dataset = open_dataset(location)
+    return EvolveReport(location.uri, dataset.version, tuple(dataset.schema.names))
