@@ -29,6 +29,7 @@ _With = Annotated[
         "--with", metavar="TAGGER", help="NAME or module:attribute, as nsfw?threshold=0.3; repeats."
     ),
 ]
+_RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Tag rows that failed once more.")]
 _Column = Annotated[
     str | None, typer.Option(metavar="NAME", help="The image column, where it is not found by itself.")
 ]
@@ -46,12 +47,12 @@ _BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows i
 _Device = Annotated[str, typer.Option(metavar="NAME", help="Where models are loaded: cpu, cuda:0.")]
 _Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Decoding threads in each worker.")]
 _MaxErrorRate = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="SHARE",
         min=0,
         max=1,
-        help="Commit nothing when a greater share of rows fails; 1: when all fail.",
+        help="Commit nothing when a greater share of rows fails; by default, when all do.",
     ),
 ]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan and count only.")]
@@ -62,13 +63,14 @@ def tag(
     taggers: _With,
     where: Where = None,
     limit: _Limit = None,
+    retry_errors: _RetryErrors = False,
     column: _Column = None,
     inputs: _Input = None,
     chunk_rows: _ChunkRows = None,
     batch_size: _BatchSize = None,
     device: _Device = "cpu",
     threads: _Threads = None,
-    max_error_rate: _MaxErrorRate = 1.0,
+    max_error_rate: _MaxErrorRate = None,
     dry_run: _DryRun = False,
     engine_name: EngineName = "local",
     workers: Workers = None,
@@ -100,7 +102,7 @@ def tag(
             uri,
             taggers,
             storage_options=pairs("--storage-option", storage_option),
-            rows=laketag.Rows(where, limit),
+            rows=laketag.Rows(where, limit, retry_errors),
             settings=settings,
             engine=place,
         )
