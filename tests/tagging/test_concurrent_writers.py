@@ -12,7 +12,7 @@ import pytest
 
 import datasets
 from datasets import PLAIN, Storage, labels, make, right_label
-from fakes import CountingTagger, DigestLabel, predicted
+from fakes import ByteLength, CountingTagger, DigestLabel, predicted
 from laketag.engines.local import Local
 from laketag.tagging.run import tag
 
@@ -82,6 +82,54 @@ def test_a_conflict_costs_no_second_prediction(tmp_path: Path) -> None:
 
     assert len(predicted(counted)) == 300
     assert lance.dataset(uri).count_rows("SHA is not null") == 300
+
+
+@pytest.mark.parametrize("storage", STORAGES, ids=str)
+@pytest.mark.parametrize("target", [30, 1000])
+def test_rows_that_compaction_moved_keep_their_labels(tmp_path: Path, storage: Storage, target: int) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, storage=storage).delete("number % 5 = 1")
+
+    def delete_and_compact_twice() -> None:
+        lance.dataset(uri).delete("number % 5 = 2")
+        _compact(uri, target)
+        lance.dataset(uri).delete("number % 5 = 3")
+        _append(uri, range(300, 320))
+        _compact(uri, 500)
+
+    tag(uri, [ByteLength(), DigestLabel()], engine=Meddling(delete_and_compact_twice))
+
+    left = [n for n in range(300) if n % 5 in (0, 4)]
+    assert labels(tmp_path) == {
+        **{n: right_label(n) for n in left},
+        **dict.fromkeys(range(300, 320)),
+    }
+    assert tag(uri, [DigestLabel()]).computed == 20
+
+
+def test_work_that_was_staged_before_a_compaction_is_found_after_it(tmp_path: Path) -> None:
+    uri, counted = str(tmp_path / "data"), tmp_path / "counted"
+    counted.mkdir()
+    make(tmp_path / "data")
+
+    with pytest.raises(RuntimeError, match="driver is gone"):
+        tag(uri, [CountingTagger(str(counted))], engine=Meddling(_die))
+    _compact(uri, 1000)
+    report = tag(uri, [CountingTagger(str(counted))])
+
+    assert (report.computed, report.skipped) == (0, 300)
+    assert lance.dataset(uri).count_rows("SHA is null") == 0
+    assert len(predicted(counted)) == 300
+
+
+def _die() -> None:
+    raise RuntimeError("the driver is gone")
+
+
+def _compact(uri: str, target: int) -> None:
+    lance.dataset(uri).optimize.compact_files(
+        target_rows_per_fragment=target, materialize_deletions_threshold=0.0
+    )
 
 
 def _append(uri: str, numbers: range) -> None:

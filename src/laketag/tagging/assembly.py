@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from laketag.lake.dataset import field_id
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, scan
 from laketag.tagging.job import Job
+from laketag.tagging.moving import follow
 from laketag.tagging.plan import ranges_of
 from laketag.tagging.staging import OFFSET, Index, Part, Staging, staged_labels
 
@@ -55,6 +56,11 @@ class Assembly:
 
     def prepare(self, dataset: LanceDataset) -> list[FragmentColumns]:
         """Make a verified column file for every fragment that has staged labels."""
+        # Others may have compacted since the labels were staged, and again since the last attempt.
+        self.jobs = [
+            replace(one, index=follow(dataset, self.image_column, one.staging, one.index))
+            for one in self.jobs
+        ]
         ranges = [rows for rows in ranges_of(dataset, self.image_column) if self._parts(rows)]
         with ThreadPoolExecutor(_THREADS) as pool:
             files = list(pool.map(lambda rows: self._file(dataset, rows), ranges))

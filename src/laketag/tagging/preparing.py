@@ -17,9 +17,10 @@ from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
 from laketag.tagging.checked import Checked, read_checked, suspects
 from laketag.tagging.compute import Compute, Task
 from laketag.tagging.job import Job, has_columns, job_of
+from laketag.tagging.moving import follow
 from laketag.tagging.plan import Chunk, End, chunks_of, grouped, ranges_of
 from laketag.tagging.settings import Rows, TagSettings
-from laketag.tagging.staging import Index, Part, Staging
+from laketag.tagging.staging import Index, Staging
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -36,7 +37,7 @@ class Run:
     image: str
     """The image column."""
     tasks: tuple[Task, ...]
-    staged: tuple[tuple[Part, ...], ...]
+    staged: tuple[Index, ...]
     """For each job, what an earlier, broken run left."""
     rows: int
     """Rows selected."""
@@ -84,11 +85,10 @@ def plan(
     )
     if missing == 0 and not any(suspect):
         return Run(compute, image, (), (), selected, 0, checked, is_whole)
-    staged = tuple(tuple(Staging(location, job.digest).parts()) for job in jobs)
-    indexes = [Index.of(parts) for parts in staged]
+    indexes = tuple(_staged(dataset, image, Staging(location, job.digest)) for job in jobs)
     chunks = list(chunks_of(ranges_of(dataset, image), chunk_rows, end))
     tasks = tuple(_task(group, indexes, suspect) for group in grouped(chunks))
-    return Run(compute, image, tasks, staged, selected, missing, checked, is_whole)
+    return Run(compute, image, tasks, indexes, selected, missing, checked, is_whole)
 
 
 def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tuple[int, int, End | None]:
@@ -159,6 +159,10 @@ def _task(group: tuple[Chunk, ...], indexes: Sequence[Index], suspect: Sequence[
     return Task(
         group, tuple(index.within(ranges) for index in indexes), tuple(one & fragments for one in suspect)
     )
+
+
+def _staged(dataset: LanceDataset, image: str, staging: Staging) -> Index:
+    return follow(dataset, image, staging, Index.of(staging.parts()))
 
 
 def _lacks(job: Job, retry_errors: bool) -> str:

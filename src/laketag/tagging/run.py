@@ -25,7 +25,7 @@ from laketag.tagging.compute import Done
 from laketag.tagging.pin import pinned
 from laketag.tagging.preparing import Run, plan
 from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
-from laketag.tagging.staging import Index, Staging, staged_labels
+from laketag.tagging.staging import Staging, staged_labels
 from laketag.tagging.watching import watching
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def _committed(run: Run, done: tuple[Done, ...], settings: TagSettings) -> Outco
     location, version = run.compute.location, run.compute.version
     staged = []
     for number, job in enumerate(run.jobs):
-        parts = [*run.staged[number], *(part for one in done for part in one.parts[number])]
-        staged.append(StagedJob(job, Staging(location, job.digest), Index.of(parts)))
+        index = run.staged[number].plus(part for one in done for part in one.parts[number])
+        staged.append(StagedJob(job, Staging(location, job.digest), index))
     errors, failed = _errors(staged, settings.max_error_rate)
     assembly = Assembly(location, run.image, staged)
     if any(one.index.by_file for one in staged):

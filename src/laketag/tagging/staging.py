@@ -140,6 +140,10 @@ class Index:
             by_file.setdefault(part.file, []).append(part)
         return cls(by_file)
 
+    def plus(self, parts: Iterable[Part]) -> Index:
+        """Add parts."""
+        return Index.of([*(part for known in self.by_file.values() for part in known), *parts])
+
     def over(self, rows: RowRange) -> list[Part]:
         """List the parts that may hold rows of a range."""
         return [p for p in self.by_file.get(rows.file, ()) if p.start < rows.stop and rows.start < p.stop]
@@ -168,10 +172,13 @@ def staged_addresses(
     return np.unique(np.concatenate(found))
 
 
-def staged_labels(staging: Staging, parts: Sequence[Part], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Read the labels of some parts, with `offset` beside the columns."""
+def staged_labels(
+    staging: Staging, parts: Sequence[Part], columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Read the labels of some parts, with `offset` beside the columns (all of them where None)."""
     for part in parts:
-        yield _slice(staging.files.read(part.name, [OFFSET, *columns]), part)
+        read = None if columns is None else [OFFSET, *columns]
+        yield _slice(staging.files.read(part.name, read), part)
 
 
 def _slice(table: pa.Table, part: Part) -> pa.Table:
