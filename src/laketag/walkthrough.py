@@ -95,42 +95,31 @@ def _steps(shards: str, uri: str) -> Iterator[tuple[str, list[str]]]:
         ["tag", uri, "--with", "nsfw", "--with", "quality"],
     )
     yield "What is in it now, and what made each label.", ["show", uri]
-    best = ["--columns", "__key__,SHARPNESS,BRIGHTNESS,NSFW_SCORE,txt", "--limit", "5"]
-    yield "The sharpest.", ["query", uri, "--order-by", "SHARPNESS desc", *best]
-    yield (
+    for explanation, options in _QUESTIONS:
+        yield explanation, ["query", uri, *options]
+    yield "The same command again computes only what is missing: nothing.", ["tag", uri, "--with", "quality"]
+
+
+_BEST = ["--columns", "__key__,SHARPNESS,BRIGHTNESS,NSFW_SCORE,txt", "--limit", "5"]
+_QUESTIONS = (
+    ("The sharpest.", ["--order-by", "SHARPNESS desc", *_BEST]),
+    (
         "The darkest that nobody darkened: a filter over what came with the shards and what a tagger said.",
-        [
-            "query",
-            uri,
-            "--where",
-            "edit = 'original' and BRIGHTNESS < 120",
-            "--order-by",
-            "BRIGHTNESS",
-            *best,
-        ],
-    )
-    yield (
+        ["--where", "edit = 'original' and BRIGHTNESS < 120", "--order-by", "BRIGHTNESS", *_BEST],
+    ),
+    (
         "Rows that have no label say why; no row is lost.",
-        [
-            "query",
-            uri,
-            "--where",
-            "QUALITY_ERROR is not null",
-            "--columns",
-            "__key__,QUALITY_ERROR,NSFW_ERROR",
-        ],
-    )
-    yield (
+        ["--where", "QUALITY_ERROR is not null", "--columns", "__key__,QUALITY_ERROR,NSFW_ERROR"],
+    ),
+    (
         "Labels, captions and JSON in one query: full SQL.",
         [
-            "query",
-            uri,
             "--sql",
             "select edit, count(*) as photos, avg(SHARPNESS) as sharpness, avg(BRIGHTNESS) as brightness"
             " from dataset where QUALITY_ERROR is null group by edit order by sharpness desc",
         ],
-    )
-    yield "The same command again computes only what is missing: nothing.", ["tag", uri, "--with", "quality"]
+    ),
+)
 
 
 @dataclass(frozen=True)
