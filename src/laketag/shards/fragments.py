@@ -12,7 +12,7 @@ from laketag.lake.columns import delete_data_file
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL
 from laketag.lake.staged import StagedFiles
-from laketag.lake.writing import BlobFileWriter, DataFileWriter
+from laketag.lake.writing import AS_IT_IS, BlobFileWriter, DataFileWriter
 from laketag.shards.record import Piece
 from laketag.shards.samples import TEXT_COLUMNS, Sample
 
@@ -39,10 +39,29 @@ IMAGE_EXTENSIONS = frozenset(
     )
 )
 """Member columns that hold images."""
+_COMPRESSED = IMAGE_EXTENSIONS | {
+    "mp3",
+    "mp4",
+    "m4a",
+    "webm",
+    "flac",
+    "ogg",
+    "opus",
+    "mov",
+    "mkv",
+    "avi",
+    "npz",
+    "zip",
+}
 FRAGMENT_BYTES = 2 << 30
 _BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 1000
 _PART_BYTES = 32 << 20
+
+
+def storage_metadata(column: str) -> dict[bytes, bytes]:
+    """Say how Lance should store a member column."""
+    return dict(AS_IT_IS) if column in _COMPRESSED else {}
 
 
 @dataclass(frozen=True)
@@ -143,7 +162,7 @@ class FragmentWriter:
         for column in self._columns:
             # What is written is let go at once: only the text waits for the fragment's end.
             arrays.append(pa.array([sample.members.pop(column, None) for _, sample in samples], pa.binary()))
-            fields.append(pa.field(f"member {column}", pa.binary()))
+            fields.append(pa.field(f"member {column}", pa.binary(), metadata=storage_metadata(column)))
         return pa.record_batch(arrays, schema=pa.schema(fields))
 
     def _open(self, schema: pa.Schema) -> DataFileWriter | BlobFileWriter:

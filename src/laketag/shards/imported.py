@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from laketag.errors import JobRefused
+from laketag.lake.committing import transaction_properties
 from laketag.lake.dataset import exists, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL, keys_of, present_urls
@@ -17,7 +20,32 @@ from laketag.lake.staged import StagedFiles
 from laketag.shards.ledger import Ledger
 from laketag.shards.sources import Shard
 
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+JOB = "laketag.job"
+"""The transaction property that says which job made a version."""
 _FOLDER = "imported"
+_ANNOUNCED = "announced"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One shard, as an import found it."""
+
+    size: int
+    """Its bytes then."""
+    modified: int
+    """When it was last written."""
+    folder: str
+    """Where the import staged."""
+    ledger: Ledger
+    """What became of it."""
+
+    @classmethod
+    def of(cls, shard: Shard, folder: str, ledger: Ledger) -> Imported:
+        """Note what an import made of a shard."""
+        return cls(shard.size, shard.modified, folder, ledger)
 
 
 @dataclass(frozen=True)
@@ -30,19 +58,24 @@ class Pending:
     """Shards to read, in order."""
     have: dict[str, frozenset[str]] = field(repr=False)
     """Keys that the dataset has already, of those shards that are read again."""
+    folders: frozenset[str] = frozenset()
+    """Where the imports of the done shards staged; what lies there is a leftover."""
 
 
-def record_imported(
-    location: Location, version: int, shards: Iterable[Shard], ledgers: Iterable[Ledger]
-) -> None:
-    """Keep the ledgers of an import that is about to be committed on top of a version."""
-    rows = [
-        json.dumps({"size": shard.size, "modified": shard.modified, "ledger": asdict(ledger)})
-        for shard, ledger in zip(shards, ledgers, strict=True)
-    ]
-    # The rows are the truth: a ledger without rows is not believed, so it may be written before the commit.
-    name = f"{version:020d}-{uuid.uuid4().hex}.lance"
-    StagedFiles(location, _FOLDER).write(name, pa.table({"shard": rows}))
+def announce(location: Location, job: str, version: int, shards: Iterable[Imported]) -> str:
+    """Note what a job is about to commit on top of a version; believed only if the job made a later version.
+
+    Returns the note's name, for `confirm`.
+    """
+    name = f"{_ANNOUNCED}-{version:020d}-{job}-{uuid.uuid4().hex}.lance"
+    _write(location, name, shards)
+    return name
+
+
+def confirm(location: Location, version: int, shards: Iterable[Imported], announced: str | None) -> None:
+    """Note what was committed as a version, instead of what was announced."""
+    _write(location, f"{version:020d}-{time.time_ns():020d}-{uuid.uuid4().hex}.lance", shards)
+    StagedFiles(location, _FOLDER).delete([announced] if announced else [])
 
 
 def find_pending(location: Location, shards: Sequence[Shard], *, append: bool) -> Pending:
@@ -61,14 +94,15 @@ def find_pending(location: Location, shards: Sequence[Shard], *, append: bool) -
             f"the dataset {location.uri} has no columns {KEY} and {URL}: laketag did not import it; "
             "import into another place"
         )
-    known = _read_imported(location, {shard.url for shard in shards})
+    known = _known(location, dataset, {shard.url for shard in shards})
     present = present_urls(dataset, [shard.url for shard in shards])
-    done, pending = [], []
+    done: list[Imported] = []
+    pending = []
     for shard in shards:
-        size, modified, ledger = known.get(shard.url, (-1, -1, Ledger(shard.url)))
-        is_there = shard.url in present or ledger.samples == 0
-        if (size, modified) == (shard.size, shard.modified) and is_there:
-            done.append(ledger)
+        found = known.get(shard.url)
+        # No rows where there were samples: the dataset was restored to a version before them.
+        if found and _is_same(found, shard) and (shard.url in present or not found.ledger.samples):
+            done.append(found)
         else:
             pending.append(shard)
     new = [shard.url for shard in pending if shard.url not in present and shard.url not in known]
@@ -77,21 +111,42 @@ def find_pending(location: Location, shards: Sequence[Shard], *, append: bool) -
             f"the dataset {location.uri} exists, and {len(new)} shards are not in it (first {new[0]}); "
             "add them with --append, or import into another place"
         )
-    again = [shard.url for shard in pending if shard.url in present]
-    return Pending(tuple(done), tuple(pending), keys_of(dataset, again))
+    have = keys_of(dataset, [shard.url for shard in pending if shard.url in present])
+    folders = frozenset(each.folder for each in done)
+    return Pending(tuple(each.ledger for each in done), tuple(pending), have, folders)
 
 
-def _read_imported(location: Location, urls: set[str]) -> dict[str, tuple[int, int, Ledger]]:
+def _is_same(found: Imported, shard: Shard) -> bool:
+    return (found.size, found.modified) == (shard.size, shard.modified)
+
+
+def _write(location: Location, name: str, shards: Iterable[Imported]) -> None:
+    texts = [json.dumps(asdict(each)) for each in shards]
+    StagedFiles(location, _FOLDER).write(name, pa.table({"shard": pa.array(texts, pa.string())}))
+
+
+def _known(location: Location, dataset: LanceDataset, urls: set[str]) -> dict[str, Imported]:
+    """Read the latest note on each shard."""
     staged = StagedFiles(location, _FOLDER)
-    found = {}
-    # Later versions sort later, and what they say counts.
+    dated = []
     for name in staged.names():
+        version = _made_by(dataset, name) if name.startswith(_ANNOUNCED) else int(name[:20])
+        if version is not None:
+            dated.append((version, name))
+    known = {}
+    for _, name in sorted(dated):
         for text in staged.read(name)["shard"].to_pylist():
             entry = json.loads(text)
-            if entry["ledger"]["shard"] in urls:
-                found[entry["ledger"]["shard"]] = (
-                    entry["size"],
-                    entry["modified"],
-                    Ledger.from_json(entry["ledger"]),
-                )
-    return found
+            ledger = Ledger.from_json(entry.pop("ledger"))
+            if ledger.shard in urls:
+                known[ledger.shard] = Imported(**entry, ledger=ledger)
+    return known
+
+
+def _made_by(dataset: LanceDataset, name: str) -> int | None:
+    """Find the version that an announced job made: an import may have ended between its commit and note."""
+    _, before, job, _ = name.split("-")
+    for version in range(int(before) + 1, dataset.version + 1):
+        if (transaction_properties(dataset, version) or {}).get(JOB) == job:
+            return version
+    return None

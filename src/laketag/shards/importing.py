@@ -16,7 +16,7 @@ from laketag.lake.location import Location
 from laketag.lake.presence import keys_of
 from laketag.lake.staged import StagedFiles
 from laketag.lake.writing import dataset_schema, have_data_files
-from laketag.shards.imported import record_imported
+from laketag.shards.imported import JOB, Imported, announce, confirm
 from laketag.shards.ledger import Ledger
 from laketag.shards.plan import Job, plan
 from laketag.shards.reading import import_shards
@@ -88,6 +88,8 @@ class _Import:
             self.columns, self.clashes = plan_columns(observed, job.existing)
             if not job.settings.dry_run:
                 return self._commit()
+        elif not job.settings.dry_run:
+            self._tidy()
         return open_dataset(job.location).version if job.existing is not None else None
 
     @property
@@ -117,22 +119,33 @@ class _Import:
 
     def _commit(self) -> int | None:
         job = self.job
-        staged = StagedFiles(job.location, job.folder)
-        self.repeats = find_repeated_keys(staged, self.records)
+        self.repeats = find_repeated_keys(StagedFiles(job.location, job.folder), self.records)
         fragments = self._fragments()
-        version: int | None = None
-        if job.existing is not None:
-            version = open_dataset(job.location).version
-        if fragments or version is not None:
-            record_imported(job.location, version or 0, job.pending.shards, self.ledgers)
+        notes = [
+            Imported.of(shard, job.folder, ledger)
+            for shard, ledger in zip(job.pending.shards, self.ledgers, strict=True)
+        ]
+        version = None if job.existing is None else open_dataset(job.location).version
+        announced = None
         if fragments:
             verify_fragments(job.location, fragments)
+            announced = announce(job.location, job.digest, version or 0, notes)
             version = self._add(fragments)
+            self._tell(len(fragments), len(fragments), "committed", "fragments")
+        if version is not None:
+            confirm(job.location, version, notes, announced)
+        self._tidy()
+        return version
+
+    def _tidy(self) -> None:
+        """Delete what is staged, also what an import left that ended right after its commit."""
+        job = self.job
         for record in self.spare:
             for piece in record.pieces:
                 delete_data_file(job.location, piece.file)
-        staged.delete(staged.names())
-        return version
+        for folder in (job.folder, *job.pending.folders):
+            staged = StagedFiles(job.location, folder)
+            staged.delete(staged.names())
 
     def _fragments(self) -> list[NewFragment]:
         """Write the second data file of each fragment, and put the files of each together."""
@@ -162,7 +175,7 @@ class _Import:
         blobs = {each.name for each in self.columns if job.form.is_blob(each.source.removeprefix("member:"))}
         schema = dataset_schema([each.field for each in self.columns], blobs)
         properties = {
-            "laketag.job": job.digest,
+            JOB: job.digest,
             "laketag.import": str(sum(fragment.rows for fragment in fragments)),
         }
         if job.existing is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from laketag.shards.fragments import ROW_FIELDS
+from laketag.shards.fragments import ROW_FIELDS, storage_metadata
 from laketag.shards.json_types import MAX_KEYS, Type, from_arrow, settle, to_arrow, unite
 from laketag.shards.record import Observed
 from laketag.shards.samples import TEXT_COLUMNS
@@ -43,7 +43,9 @@ class Column:
     @property
     def field(self) -> pa.Field:
         """The column with its source in the metadata, by which a later import finds it."""
-        return pa.field(self.name, self.arrow, metadata={SOURCE: self.source.encode(errors="surrogatepass")})
+        stored = storage_metadata(self.source.removeprefix("member:"))
+        source = self.source.encode(errors="surrogatepass")
+        return pa.field(self.name, self.arrow, metadata={SOURCE: source, **stored})
 
 
 @dataclass(frozen=True)

@@ -95,16 +95,17 @@ def _listed(name: str, lists: tuple[str, ...]) -> Iterator[str]:
     if not entries:
         raise ShardNotFound(f"the list of shards {name!r} names no shard")
     for entry in entries:
-        is_bare = (
-            not os.path.isabs(entry)
-            and not entry.startswith(("@", "~", "pipe:"))
-            and not _SCHEME.match(entry)
-        )
-        beside = os.path.join(os.path.dirname(real), entry)
-        # As typed where that is there, else beside the list, which may have been moved with its shards.
-        yield from _paths(
-            beside if is_bare and not glob.glob(entry) and glob.glob(beside) else entry, (*lists, real)
-        )
+        yield from _here_or_beside(entry, os.path.dirname(real), (*lists, real))
+
+
+def _here_or_beside(entry: str, folder: str, lists: tuple[str, ...]) -> list[str]:
+    """Find an entry of a list from here, else beside the list, which may have been moved with its shards."""
+    try:
+        return list(_paths(entry, lists))
+    except ShardNotFound:
+        if os.path.isabs(entry) or entry.startswith(("@", "~")) or _SCHEME.match(entry):
+            raise
+    return list(_paths(os.path.join(folder, entry), lists))
 
 
 def _in_folder(path: str) -> list[str]:

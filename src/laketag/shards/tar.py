@@ -70,8 +70,8 @@ class _Names:
 def walk(stream: Stream, wanted: Callable[[str], bool]) -> Iterator[Member | Lost]:
     """Yield a tar's members in order, with the bodies of the files whose names are wanted.
 
-    Never raises for what is in the tar: damage, truncation and lies are yielded as `Lost`, and the walk goes on
-    at the next header that can be believed. Archives that were concatenated are walked as one.
+    Never raises for what is in the tar: damage, truncation and lies are yielded as `Lost`, and the walk goes
+    on at the next header that can be believed. Archives that were concatenated are walked as one.
     """
     return _Walk(stream, wanted).run()
 

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from laketag.errors import ShardNotFound, ShardRefused
+from laketag.shards.sources import find_shards
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in (
+        "s-008.tar",
+        "s-009.tar",
+        "s-010.tar",
+        "a.tgz",
+        "b.tar.gz",
+        "notes.txt",
+        "odd{1}.tar",
+        ".hidden.tar",
+    ):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(*arguments: str) -> list[str]:
+    return [Path(shard.path).name for shard in find_shards(arguments)]
+
+
+def test_a_file_is_a_shard_whatever_its_name(folder):
+    [shard] = find_shards(["notes.txt"])
+
+    assert (shard.url, shard.path, shard.size) == (str(folder / "notes.txt"), str(folder / "notes.txt"), 1)
+
+
+def test_a_folder_gives_its_tars_in_order(folder):
+    assert names(str(folder)) == ["a.tgz", "b.tar.gz", "odd{1}.tar", "s-008.tar", "s-009.tar", "s-010.tar"]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "s-*.tar",
+        "s-{008..010}.tar",
+        "s-{008,009,010}.tar",
+        "s-{0{08..09},010}.tar",
+        "s-0{0*,10}.tar",
+        "{s,s}-0*.tar",
+    ],
+)
+def test_globs_and_braces_name_the_same_shards(folder, argument):
+    assert names(argument) == ["s-008.tar", "s-009.tar", "s-010.tar"]
+
+
+def test_brace_ranges_count_down_and_multiply(folder):
+    assert names("s-0{10..08}.tar") == ["s-010.tar", "s-009.tar", "s-008.tar"]
+    assert names("s-{00,00}{8,9}.tar") == ["s-008.tar", "s-009.tar"]
+
+
+def test_a_name_that_is_there_is_meant_as_it_stands(folder):
+    assert names("odd{1}.tar") == ["odd{1}.tar"]
+
+
+def test_a_list_names_shards_beside_it_or_from_here(folder, tmp_path, monkeypatch):
+    (folder / "list.txt").write_text("# mine\n\ns-009.tar\ns-{008..009}.tar\n")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+
+    assert names("@../list.txt") == ["s-009.tar", "s-008.tar"]
+
+
+def test_a_shard_named_twice_counts_once_at_its_first_place(folder):
+    assert names("s-009.tar", str(folder / "s-008.tar"), "./s-009.tar", "s-*.tar")[:3] == [
+        "s-009.tar",
+        "s-008.tar",
+        "s-010.tar",
+    ]
+
+
+@pytest.mark.parametrize(
+    "argument", ["none.tar", "none*.tar", "s-{008..011}.tar", "@none.txt", "@loop.txt", "empty"]
+)
+def test_an_argument_that_names_nothing_is_refused(folder, argument):
+    (folder / "loop.txt").write_text("")
+    (folder / "empty").mkdir()
+
+    with pytest.raises(ShardNotFound) as error:
+        find_shards([argument])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["pipe:cat x.tar", "s3://user:secret@bucket/x.tar?signature=secret", "https://x/y.tar", "@self.txt"],
+)
+def test_what_is_not_read_is_refused_without_showing_secrets(folder, argument):
+    (folder / "self.txt").write_text("@self.txt\n")
+
+    with pytest.raises(ShardRefused) as error:
+        find_shards([argument])
+    assert "secret" not in str(error.value)
+
+
+def test_a_range_of_millions_is_refused_at_once(folder):
+    with pytest.raises(ShardRefused):
+        find_shards(["{0..99999}-{0..99999}.tar"])
+    with pytest.raises(ShardRefused):
+        find_shards(["{0..99999999999}.tar"])
