@@ -34,7 +34,7 @@ def open_dataset(location: Location, version: int | None = None) -> LanceDataset
     except (ValueError, OSError) as error:
         if version is not None and exists(location):
             raise DatasetError(
-                f"{location.uri} has no version {version}; `laketag show` lists them"
+                f"{location.uri} has no version {version}; `laketag versions` lists them"
             ) from error
         raise DatasetNotFound(
             f"no Lance dataset at {location.uri}; make one with `laketag import SHARD... {location.uri}`"

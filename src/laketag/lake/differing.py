@@ -1,0 +1,325 @@
+"""`diff`: what became of rows, columns and labels between two versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from laketag.errors import DatasetError
+from laketag.lake.dataset import data_file, field_id, is_image_like, open_dataset
+from laketag.lake.history import RENAMING, operation, version_number
+from laketag.lake.location import Location
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+    from lance.fragment import FragmentMetadata
+
+_PROVENANCE = b"laketag"
+_ROW_ID, _ADDRESS = "_rowid", "_rowaddr"
+# A column with more values than this is no set of labels: it has no from-to table.
+_MOST_VALUES = 50
+_SAMPLE = 1000
+_SOME = "(a value)"
+
+
+@dataclass(frozen=True)
+class ColumnNamed:
+    """A column that came or went."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class ColumnChange:
+    """A column that has another name, or another type."""
+
+    before: str
+    after: str
+    name: str
+    """Its name afterwards."""
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """Rows that went from one label to another."""
+
+    before: Any
+    """None where there was no label; `(a value)` in a column of many values."""
+    after: Any
+    rows: int
+
+
+@dataclass(frozen=True)
+class LabelsMoved:
+    """What became of the labels of one column, in the rows that both versions have."""
+
+    column: str
+    """Its name afterwards."""
+    compared: int
+    """Rows compared."""
+    moved: int
+    """Rows with another label."""
+    changes: tuple[LabelChange, ...]
+    """From what to what, the most frequent first."""
+
+
+@dataclass(frozen=True)
+class DiffReport:
+    """What is different. Without stable row ids an updated row counts as removed and as added."""
+
+    uri: str
+    version_before: int
+    version_after: int
+    rows_before: int
+    rows_after: int
+    rows_added: int
+    rows_removed: int
+    columns_added: tuple[ColumnNamed, ...]
+    columns_removed: tuple[ColumnNamed, ...]
+    columns_renamed: tuple[ColumnChange, ...]
+    columns_retyped: tuple[ColumnChange, ...]
+    labels: tuple[LabelsMoved, ...]
+    has_row_ids: bool
+    """Whether rows could be told by stable row ids; else by their place."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag diff --json` prints it."""
+        return asdict(self)
+
+
+def diff(
+    uri: str, before: int | str, after: int | str, *, storage_options: Mapping[str, str] | None = None
+) -> DiffReport:
+    """Compare two versions: rows, columns, and the labels of rows that both have. No image is read.
+
+    Label columns are those of taggers and of `add-column`; others of few values are shown where they moved.
+
+    Args:
+        uri: the dataset's.
+        before: a version's number, or its name.
+        after: another's.
+        storage_options: for the dataset's store, as Lance takes them.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        DatasetError: there is no such version.
+    """
+    location = Location.of(uri, storage_options)
+    latest = open_dataset(location)
+    numbers = [version_number(latest, each) for each in (before, after)]
+    pair = _Pair(location, *(open_dataset(location, number) for number in numbers))
+    added, removed = pair.rows_changed()
+    old, new = pair.old.schema, pair.new.schema
+    renamed = pair.renamed()
+    return DiffReport(
+        uri=location.uri,
+        version_before=numbers[0],
+        version_after=numbers[1],
+        rows_before=pair.old.count_rows(),
+        rows_after=pair.new.count_rows(),
+        rows_added=added,
+        rows_removed=removed,
+        columns_added=_named(new, set(old.names) | set(renamed.values())),
+        columns_removed=_named(old, set(new.names) | set(renamed)),
+        columns_renamed=tuple(ColumnChange(a, b, b) for a, b in renamed.items()),
+        columns_retyped=tuple(
+            ColumnChange(str(old.field(a).type), str(new.field(b).type), b)
+            for a, b in pair.common(renamed)
+            if old.field(a).type != new.field(b).type
+        ),
+        labels=tuple(pair.labels_moved(renamed)),
+        has_row_ids=pair.has_row_ids,
+    )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two versions of one dataset. Lance never gives a fragment's id or a row id out twice."""
+
+    location: Location
+    old: LanceDataset
+    new: LanceDataset
+
+    @property
+    def has_row_ids(self) -> bool:
+        return bool(self.old.has_stable_row_ids and self.new.has_stable_row_ids)
+
+    def common(self, renamed: Mapping[str, str]) -> list[tuple[str, str]]:
+        """List the columns that both have, by their names before and after."""
+        kept = [(name, name) for name in self.old.schema.names if name in self.new.schema.names]
+        return [*kept, *renamed.items()]
+
+    def renamed(self) -> dict[str, str]:
+        """Find columns that have another name and are the same; a field's id alone may be given out again."""
+        gone = [name for name in self.old.schema.names if name not in self.new.schema.names]
+        come = {
+            field_id(self.new.lance_schema, name): name
+            for name in self.new.schema.names
+            if name not in self.old.schema.names
+        }
+        found = {}
+        for name in gone:
+            number = field_id(self.old.lance_schema, name)
+            if number in come and (
+                _files(self.old, number) & _files(self.new, number) or self._is_traced(number, name)
+            ):
+                found[name] = come[number]
+        return found
+
+    def _is_traced(self, number: int, name: str) -> bool:
+        """Whether a field was there in all versions between, and got other names by renaming only."""
+        for version in range(self.old.version + 1, self.new.version + 1):
+            try:
+                dataset = open_dataset(self.location, version)
+            except DatasetError:
+                return False
+            names = [n for n in dataset.schema.names if field_id(dataset.lance_schema, n) == number]
+            if not names or (names[0] != name and operation(dataset, version) != RENAMING):
+                return False
+            name = names[0]
+        return self.old.version < self.new.version
+
+    def rows_changed(self) -> tuple[int, int]:
+        """Count the rows added and removed."""
+        old, new = self._changed_fragments(_deletions)
+        if self.has_row_ids:
+            before, after = _ids(self.old, old, _ROW_ID), _ids(self.new, new, _ROW_ID)
+            both = len(np.intersect1d(before, after, assume_unique=True))
+            return len(after) - both, len(before) - both
+        shared = sorted(set(old) & set(new))
+        before, after = _ids(self.old, shared, _ADDRESS), _ids(self.new, shared, _ADDRESS)
+        both = len(np.intersect1d(before, after, assume_unique=True))
+        # Rows whose fragment is gone were compacted or deleted; which, only their number says.
+        went = _rows(self.old, old) - len(before)
+        came = _rows(self.new, new) - len(after)
+        moved = min(went, came)
+        return len(after) - both + came - moved, len(before) - both + went - moved
+
+    def labels_moved(self, renamed: Mapping[str, str]) -> Iterator[LabelsMoved]:
+        """Compare the label columns."""
+        for name, new_name in self.common(renamed):
+            field = self.new.schema.field(new_name)
+            is_same_type = self.old.schema.field(name).type == field.type
+            if not is_same_type or is_image_like(field) or not _can_be_label(field):
+                continue
+            is_label = _PROVENANCE in (field.metadata or {})
+            old, new = self._changed_fragments(partial(_column_state, names=(new_name, name)))
+            if not is_label and (not new or not _has_few_values(self.new, new, new_name)):
+                continue
+            moved = self._moved(name, new_name, old, new)
+            if is_label or moved.moved:
+                yield moved
+
+    def _moved(self, name: str, new_name: str, old: list[int], new: list[int]) -> LabelsMoved:
+        key = _ROW_ID if self.has_row_ids else _ADDRESS
+        before, after = _values(self.old, old, name, key), _values(self.new, new, new_name, key)
+        same = _rows(self.new, [f.fragment_id for f in self.new.get_fragments()]) - len(after)
+        left, right = _matched(before, after)
+        table = pa.table({"before": left, "after": right})
+        if not _is_tabled(table):
+            table = pa.table({side: _is_there(table[side]) for side in table.column_names})
+        table = table.filter(_is_other(left, right))
+        groups = table.group_by(["before", "after"]).aggregate([([], "count_all")]).to_pylist()
+        changes = [LabelChange(each["before"], each["after"], each["count_all"]) for each in groups]
+        changes.sort(key=lambda change: (-change.rows, str(change.before), str(change.after)))
+        return LabelsMoved(new_name, same + len(left), len(table), tuple(changes))
+
+    def _changed_fragments(
+        self, state: Callable[[LanceDataset, FragmentMetadata], object]
+    ) -> tuple[list[int], list[int]]:
+        """Leave out the fragments that are in both versions in the same state."""
+        old = {each.fragment_id: state(self.old, each.metadata) for each in self.old.get_fragments()}
+        new = {each.fragment_id: state(self.new, each.metadata) for each in self.new.get_fragments()}
+        return (
+            [fragment for fragment, held in old.items() if new.get(fragment) != held],
+            [fragment for fragment, held in new.items() if old.get(fragment) != held],
+        )
+
+
+def _deletions(dataset: LanceDataset, fragment: FragmentMetadata) -> object:
+    deletion = fragment.deletion_file
+    return ("rows", None if deletion is None else deletion.json())
+
+
+def _column_state(dataset: LanceDataset, fragment: FragmentMetadata, names: Sequence[str]) -> object:
+    [name, *_] = [name for name in names if name in dataset.schema.names]
+    return (_deletions(dataset, fragment), data_file(fragment, field_id(dataset.lance_schema, name)))
+
+
+def _files(dataset: LanceDataset, number: int) -> set[str]:
+    held = {data_file(each.metadata, number) for each in dataset.get_fragments()}
+    return {file for file in held if file is not None}
+
+
+def _read(dataset: LanceDataset, fragments: Iterable[int], columns: list[str]) -> pa.Table:
+    chosen: list[Any] = [dataset.get_fragment(fragment) for fragment in fragments]
+    options: dict[str, Any] = {"columns": columns, "with_row_id": True, "with_row_address": True}
+    if not chosen:
+        # No fragment would mean all of them.
+        return dataset.scanner(limit=0, **options).to_table()
+    return dataset.scanner(fragments=chosen, **options).to_table()
+
+
+def _ids(dataset: LanceDataset, fragments: Iterable[int], key: str) -> npt.NDArray[np.uint64]:
+    ids: npt.NDArray[np.uint64] = _read(dataset, fragments, [])[key].to_numpy()
+    return ids
+
+
+def _values(dataset: LanceDataset, fragments: Iterable[int], name: str, key: str) -> pa.Table:
+    table = _read(dataset, fragments, [name])
+    return pa.table({"key": table[key], "value": table[name].combine_chunks()})
+
+
+def _rows(dataset: LanceDataset, fragments: Iterable[int]) -> int:
+    wanted = set(fragments)
+    return sum(each.metadata.num_rows for each in dataset.get_fragments() if each.fragment_id in wanted)
+
+
+def _matched(before: pa.Table, after: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Give the values of the rows that are in both, row by row."""
+    keys, wanted = before["key"].to_numpy(), after["key"].to_numpy()
+    _, at_before, at_after = np.intersect1d(keys, wanted, assume_unique=True, return_indices=True)
+    return before["value"].take(pa.array(at_before)), after["value"].take(pa.array(at_after))
+
+
+def _is_other(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Any:
+    is_one_null = pc.xor(pc.is_null(left), pc.is_null(right))
+    is_other = pc.fill_null(pc.not_equal(left, right), False)
+    if pa.types.is_floating(left.type):
+        both_nan = pc.fill_null(pc.and_(pc.is_nan(left), pc.is_nan(right)), False)
+        is_other = pc.and_not(is_other, both_nan)
+    return pc.or_(is_one_null, is_other)
+
+
+def _is_there(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.is_valid(values), pa.scalar(_SOME), pa.scalar(None, pa.string()))
+
+
+def _is_tabled(table: pa.Table) -> bool:
+    return not pa.types.is_floating(table["after"].type) and all(
+        pc.count_distinct(table[side]).as_py() <= _MOST_VALUES for side in ("before", "after")
+    )
+
+
+def _can_be_label(field: pa.Field) -> bool:
+    if _PROVENANCE in (field.metadata or {}):
+        return not field.name.endswith("_DIGEST")
+    return bool(pa.types.is_string(field.type) or pa.types.is_boolean(field.type))
+
+
+def _has_few_values(dataset: LanceDataset, fragments: list[int], name: str) -> bool:
+    chosen: list[Any] = [dataset.get_fragment(fragment) for fragment in fragments]
+    sample = dataset.scanner(columns=[name], fragments=chosen, limit=_SAMPLE).to_table()[name]
+    return int(pc.count_distinct(sample).as_py()) <= _MOST_VALUES
+
+
+def _named(schema: pa.Schema, others: set[str]) -> tuple[ColumnNamed, ...]:
+    return tuple(ColumnNamed(field.name, str(field.type)) for field in schema if field.name not in others)

@@ -1,0 +1,219 @@
+"""A dataset's versions: who made each, names for them, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from laketag.errors import CommitError, DatasetError
+from laketag.lake.committing import transaction_properties
+from laketag.lake.dataset import open_dataset
+from laketag.lake.location import Location
+from laketag.lake.reading import first_line
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+PIN_PREFIX = "laketag-"
+"""Begins the Lance tags by which running jobs keep their version."""
+_PROPERTY = "laketag."
+_OPENED_AT_ONCE = 16
+RENAMING = "drop or rename"
+# What Lance's own names mean to those who did not write Lance.
+_OPERATIONS = {"Project": RENAMING, "BaseOperation": "index or config", "CreateIndex": "index"}
+
+
+@dataclass(frozen=True)
+class VersionShown:
+    """One version."""
+
+    version: int
+    timestamp: str
+    """When it was made: ISO 8601, UTC."""
+    operation: str
+    """What Lance did, as `append` or `merge`; `unknown` where its record is gone."""
+    made_by: dict[str, str]
+    """What laketag recorded: job, taggers, rows; empty where another program made the version."""
+    rows: int
+    columns_added: tuple[str, ...]
+    """Since the version before in the list."""
+    columns_removed: tuple[str, ...]
+    names: tuple[str, ...]
+    """Lance tags on it; `clean` keeps a version that has one."""
+
+
+@dataclass(frozen=True)
+class VersionsReport:
+    """The versions that a dataset has, the oldest first."""
+
+    uri: str
+    versions: tuple[VersionShown, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag versions --json` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What going back left."""
+
+    uri: str
+    version: int
+    """The dataset's version after it."""
+    restored: int
+    """The version whose content that is."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag restore --json` prints it."""
+        return asdict(self)
+
+
+def versions(
+    uri: str,
+    *,
+    tag: str | None = None,
+    limit: int | None = None,
+    storage_options: Mapping[str, str] | None = None,
+) -> VersionsReport:
+    """List the versions.
+
+    Args:
+        uri: the dataset's.
+        tag: first give the latest version this name, for `restore`, `diff` and `clean` to know it by.
+        limit: only so many, the latest.
+        storage_options: for the dataset's store, as Lance takes them.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        DatasetError: the name is taken by another version, or is none.
+    """
+    location = Location.of(uri, storage_options)
+    dataset = open_dataset(location)
+    if tag is not None:
+        _name_version(dataset, tag)
+    names: dict[int, list[str]] = {}
+    for name, held in dataset.tags.list().items():
+        names.setdefault(int(held["version"]), []).append(name)
+    known: list[Any] = sorted(dataset.versions(), key=lambda each: each["version"])
+    # One more than asked for: the first is shown by what it changed.
+    first = 0 if limit is None else max(0, len(known) - limit)
+    looked_at = known[max(0, first - 1) :]
+    with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+        schemas = list(pool.map(lambda each: _columns(location, int(each["version"])), looked_at))
+    shown = []
+    for at, each in enumerate(looked_at):
+        number = int(each["version"])
+        before = schemas[at - 1] if at else ()
+        rows = each["metadata"].get("total_rows")
+        shown.append(
+            VersionShown(
+                version=number,
+                timestamp=each["timestamp"].astimezone(UTC).isoformat(),
+                operation=operation(dataset, number),
+                made_by=_made_by(dataset, number),
+                rows=int(rows) if rows is not None else open_dataset(location, number).count_rows(),
+                columns_added=tuple(name for name in schemas[at] if name not in before),
+                columns_removed=tuple(name for name in before if name not in schemas[at]),
+                names=tuple(sorted(names.get(number, ()))),
+            )
+        )
+    return VersionsReport(location.uri, tuple(shown[len(shown) - (len(known) - first) :]))
+
+
+def restore(
+    uri: str, version: int | str, *, storage_options: Mapping[str, str] | None = None
+) -> RestoreReport:
+    """Make an earlier version's content the latest version; the versions in between stay in the history.
+
+    Args:
+        uri: the dataset's.
+        version: its number, or a name that `versions` gave it.
+        storage_options: for the dataset's store, as Lance takes them.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        DatasetError: there is no such version.
+        CommitError: no version could be made.
+    """
+    location = Location.of(uri, storage_options)
+    latest = open_dataset(location)
+    number = version_number(latest, version)
+    if number == latest.version:
+        return RestoreReport(location.uri, number, number)
+    dataset = open_dataset(location, number)
+    try:
+        _restore(dataset)
+    except (OSError, ValueError) as error:
+        raise CommitError(
+            f"version {number} of {location.uri} cannot be restored: {first_line(error)}"
+        ) from error
+    return RestoreReport(location.uri, open_dataset(location).version, number)
+
+
+def version_number(dataset: LanceDataset, version: int | str) -> int:
+    """Turn a version's number or name into its number.
+
+    Raises:
+        DatasetError: no version has such a name.
+    """
+    text = str(version)
+    named = dataset.tags.list()
+    if text in named:
+        return int(named[text]["version"])
+    if text.isdecimal():
+        return int(text)
+    have = ", ".join(sorted(name for name in named if not name.startswith(PIN_PREFIX))) or "none"
+    raise DatasetError(f"no version is named {text!r}; give a number, or one of these names: {have}")
+
+
+def _restore(dataset: Any) -> None:
+    # Lance gives this one method no types.
+    dataset.restore()
+
+
+def _name_version(dataset: LanceDataset, name: str) -> None:
+    if name.startswith(PIN_PREFIX) or name.isdecimal():
+        raise DatasetError(
+            f"{name!r} cannot name a version: numbers and what begins with {PIN_PREFIX} mean other things"
+        )
+    held = dataset.tags.list().get(name)
+    if held is not None and int(held["version"]) == dataset.version:
+        return
+    if held is not None:
+        raise DatasetError(f"version {held['version']} is named {name!r} already; take another name")
+    try:
+        dataset.tags.create(name, dataset.version)
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{name!r} cannot name a version: {first_line(error)}") from error
+
+
+def _columns(location: Location, version: int) -> tuple[str, ...]:
+    return tuple(open_dataset(location, version).schema.names)
+
+
+def operation(dataset: LanceDataset, version: int) -> str:
+    """Name what Lance did to make a version."""
+    try:
+        transaction = dataset.read_transaction(version)
+    except TypeError:
+        # pylance 14.0.2 cannot show a compaction that moved an index along.
+        return "rewrite"
+    except (OSError, ValueError):
+        return "unknown"
+    if transaction is None:
+        return "unknown"
+    name = type(transaction.operation).__name__
+    return _OPERATIONS.get(name, name.lower())
+
+
+def _made_by(dataset: LanceDataset, version: int) -> dict[str, str]:
+    properties = transaction_properties(dataset, version) or {}
+    return {
+        key.removeprefix(_PROPERTY): value
+        for key, value in sorted(properties.items())
+        if key.startswith(_PROPERTY) and key != "laketag.commit"
+    }

@@ -1,0 +1,207 @@
+"""Rows, columns and labels that changed between two versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+
+import datasets
+from datasets import PLAIN, STORAGES, Storage, make
+from fakes import DigestLabel
+from laketag.errors import DatasetError
+from laketag.lake.differing import LabelChange, diff
+from laketag.lake.evolving import add_column, cast_column, drop_column, rename_column
+from laketag.lake.history import restore, versions
+from laketag.tagging.run import tag
+
+UNSTABLE = Storage("binary", "2.0", False)
+BOTH = pytest.mark.parametrize("storage", [PLAIN, UNSTABLE], ids=str)
+PARITY = "case when number % 2 = 0 then 'even' else 'odd' end"
+
+
+def append(folder: Path, numbers: range, storage: Storage = PLAIN) -> None:
+    lance.write_dataset(datasets.table(numbers, storage), str(folder), mode="append")
+
+
+@pytest.mark.parametrize("storage", STORAGES, ids=str)
+def test_rows_that_came_and_went_are_counted(tmp_path: Path, storage: Storage) -> None:
+    make(tmp_path, 300, storage=storage).delete("number % 7 = 0")
+    before = lance.dataset(str(tmp_path)).version
+    append(tmp_path, range(300, 310), storage)
+    lance.dataset(str(tmp_path)).delete("number = 1 or number = 305")
+    append(tmp_path, range(310, 315), storage)
+
+    report = diff(str(tmp_path), before, lance.dataset(str(tmp_path)).version)
+
+    assert (report.rows_added, report.rows_removed) == (14, 1)
+    assert (report.rows_before, report.rows_after) == (257, 270)
+    assert report.has_row_ids is storage.stable_row_ids
+
+
+@BOTH
+def test_compaction_neither_adds_nor_removes_rows(tmp_path: Path, storage: Storage) -> None:
+    make(tmp_path, storage=storage).delete("number < 5")
+    lance.dataset(str(tmp_path)).optimize.compact_files(target_rows_per_fragment=1000)
+    append(tmp_path, range(300, 303), storage)
+
+    report = diff(str(tmp_path), 1, lance.dataset(str(tmp_path)).version)
+
+    assert (report.rows_added, report.rows_removed) == ((3, 5) if storage.stable_row_ids else (0, 2))
+
+
+def test_an_updated_row_is_the_same_row_where_there_are_row_ids(tmp_path: Path) -> None:
+    make(tmp_path).update({"number": "number + 1000"}, where="number < 3")
+
+    report = diff(str(tmp_path), 1, 2)
+
+    assert (report.rows_added, report.rows_removed) == (0, 0)
+
+
+def test_columns_that_came_went_and_changed_are_named(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    for name in ("OLD", "GONE"):
+        add_column(uri, name, "cast(number as float)")
+    before = lance.dataset(uri).version
+    rename_column(uri, "OLD", "NEW")
+    drop_column(uri, "GONE")
+    cast_column(uri, "number", "int32")
+    add_column(uri, "COME", "'x'")
+
+    report = diff(uri, before, lance.dataset(uri).version).to_json()
+
+    assert report["columns_added"] == ({"name": "COME", "type": "string"},)
+    assert report["columns_removed"] == ({"name": "GONE", "type": "float"},)
+    assert report["columns_renamed"] == ({"before": "OLD", "after": "NEW", "name": "NEW"},)
+    assert report["columns_retyped"] == ({"before": "int64", "after": "int32", "name": "number"},)
+    assert json.loads(json.dumps(report)) is not None
+
+
+def test_a_field_id_that_a_restore_gave_out_again_is_no_rename(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    add_column(uri, "A", "number")
+    restore(uri, 1)
+    add_column(uri, "B", "number")
+
+    report = diff(uri, 2, 4)
+
+    assert report.columns_renamed == ()
+    assert [each.name for each in (*report.columns_removed, *report.columns_added)] == ["A", "B"]
+
+
+@BOTH
+def test_labels_that_moved_are_a_from_to_table(tmp_path: Path, storage: Storage) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, storage=storage)
+    add_column(uri, "TAG", PARITY)
+    before = versions(uri, tag="first").versions[-1].version
+    lance.dataset(uri).delete("number >= 290")
+    add_column(
+        uri,
+        "TAG",
+        f"case when number < 10 then 'small' when number = 11 then null else {PARITY} end",
+        replace=True,
+    )
+
+    [moved] = diff(uri, "first", lance.dataset(uri).version).labels
+
+    assert before == 2
+    assert (moved.column, moved.compared, moved.moved) == ("TAG", 290, 11)
+    assert moved.changes == (
+        LabelChange("even", "small", 5),
+        LabelChange("odd", "small", 5),
+        LabelChange("odd", None, 1),
+    )
+
+
+def test_labels_of_rows_that_moved_are_found_again(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    add_column(uri, "TAG", PARITY)
+    lance.dataset(uri).update({"TAG": "'none'"}, where="number = 150")
+    lance.dataset(uri).optimize.compact_files(target_rows_per_fragment=1000)
+    rename_column(uri, "TAG", "KIND")
+
+    [moved] = diff(uri, 2, lance.dataset(uri).version).labels
+
+    assert (moved.column, moved.compared, moved.changes) == ("KIND", 300, (LabelChange("even", "none", 1),))
+
+
+def test_a_score_counts_what_moved_and_has_no_table_of_values(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    add_column(uri, "SCORE", "case when number < 7 then null else cast(number as float) end")
+    add_column(
+        uri,
+        "SCORE",
+        "case when number = 100 then null else case when number < 10 then 1 else number end end",
+        replace=True,
+    )
+
+    [moved] = diff(uri, 2, lance.dataset(uri).version).labels
+
+    assert moved.moved == 11
+    assert moved.changes == (
+        LabelChange(None, "(a value)", 7),
+        LabelChange("(a value)", "(a value)", 3),
+        LabelChange("(a value)", None, 1),
+    )
+
+
+def test_rows_labelled_since_are_labels_that_moved_from_nothing(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    tag(uri, [DigestLabel()])
+    append(tmp_path, range(300, 360))
+    before = lance.dataset(uri).version
+    tag(uri, [DigestLabel()])
+
+    labels = {each.column: each for each in diff(uri, before, lance.dataset(uri).version).labels}
+
+    assert labels["SHA256"].changes == (LabelChange(None, "(a value)", 60),)
+    assert labels["SHA256"].compared == 360
+    assert not any(name.endswith("_DIGEST") for name in labels)
+
+
+def test_a_column_of_another_program_is_compared_where_it_has_few_values(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path).add_columns({"THEIRS": "'a'", "CAPTION": "cast(number as string)"})
+    lance.dataset(uri).update({"THEIRS": "'b'", "CAPTION": "CAPTION || '!'"}, where="number < 100")
+
+    [moved] = diff(uri, 2, 3).labels
+
+    assert (moved.column, moved.changes) == ("THEIRS", (LabelChange("a", "b", 100),))
+
+
+def test_a_version_is_no_different_from_itself(tmp_path: Path) -> None:
+    make(tmp_path)
+    add_column(str(tmp_path), "TAG", PARITY)
+
+    report = diff(str(tmp_path), 2, 2)
+
+    assert (report.rows_added, report.rows_removed, report.columns_added) == (0, 0, ())
+    assert [(each.compared, each.moved) for each in report.labels] == [(300, 0)]
+    with pytest.raises(DatasetError):
+        diff(str(tmp_path), 1, "nosuch")
+
+
+def test_a_dataset_that_lost_all_rows_is_compared(tmp_path: Path) -> None:
+    make(tmp_path)
+    add_column(str(tmp_path), "TAG", PARITY)
+    lance.dataset(str(tmp_path)).delete("true")
+
+    report = diff(str(tmp_path), 2, 3)
+
+    assert (report.rows_added, report.rows_removed) == (0, 300)
+
+
+def test_it_reads_no_image(tmp_path: Path) -> None:
+    images = pa.array([bytes(100_000)] * 100, pa.large_binary())
+    lance.write_dataset(pa.table({"jpg": images, "number": range(100)}), str(tmp_path))
+
+    assert diff(str(tmp_path), 1, 1).labels == ()
