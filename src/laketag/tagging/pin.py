@@ -10,9 +10,9 @@ from laketag.lake.location import Location
 
 
 @contextmanager
-def pinned(location: Location, version: int, job: str) -> Iterator[None]:
-    """Hold a Lance tag on a version; one that a killed run of the same job left is moved."""
-    name = f"laketag-{job[:16]}"
+def pinned(location: Location, version: int, job: str, part: str) -> Iterator[None]:
+    """Hold a Lance tag on a version; one that a killed run of the same part of the job left is moved."""
+    name = f"laketag-{job[:16]}-{part}"
     tags = open_dataset(location, version).tags
     if name in tags.list():
         tags.update(name, version)

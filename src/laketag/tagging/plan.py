@@ -87,6 +87,11 @@ def grouped(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, ...]]:
         yield tuple(chunks[first : first + size])
 
 
+def is_in_slice(key: str, part: tuple[int, int] | None) -> bool:
+    """Whether a chunk is in a slice: by its key, so that machines agree also where versions differ."""
+    return part is None or int(key, 16) % part[1] == part[0] - 1
+
+
 def _until(ranges: Sequence[RowRange], end: End | None) -> Iterator[RowRange]:
     for part in ranges:
         if end is not None and part.fragment == end.fragment:

@@ -18,7 +18,7 @@ from laketag.tagging.checked import Checked, read_checked, suspects
 from laketag.tagging.compute import Compute, Task
 from laketag.tagging.job import Job, has_columns, job_of
 from laketag.tagging.moving import follow
-from laketag.tagging.plan import Chunk, End, chunks_of, grouped, ranges_of
+from laketag.tagging.plan import Chunk, End, chunks_of, grouped, is_in_slice, ranges_of
 from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import Index, Staging
 
@@ -58,12 +58,13 @@ def plan(
     location: Location, dataset: LanceDataset, taggers: Sequence[Tagger], rows: Rows, settings: TagSettings
 ) -> Run:
     """Find out what there is to do, without reading an image."""
+    _check(settings)
     image = image_column(dataset.schema, settings.column)
     inputs = _inputs(dataset.schema, taggers, image, settings.inputs)
     jobs = tuple(job_of(tagger, inputs) for tagger in taggers)
     labelled = tuple(has_columns(job, dataset.schema) for job in jobs)
     chunk_rows = _chunk_rows(taggers, settings)
-    is_whole = rows.where is None and rows.limit is None
+    is_whole = rows.where is None and rows.limit is None and settings.slice is None
     selected, missing, end = _selection(dataset, rows, jobs if all(labelled) else ())
     checked = tuple(read_checked(location, job) for job in jobs)
     suspect = tuple(
@@ -85,8 +86,11 @@ def plan(
     )
     if missing == 0 and not any(suspect):
         return Run(compute, image, (), (), selected, 0, checked, is_whole)
-    indexes = tuple(_staged(dataset, image, Staging(location, job.digest)) for job in jobs)
-    chunks = list(chunks_of(ranges_of(dataset, image), chunk_rows, end))
+    indexes = tuple(
+        _staged(dataset, image, Staging(location, job.digest)).of_slice(settings.slice) for job in jobs
+    )
+    every = chunks_of(ranges_of(dataset, image), chunk_rows, end)
+    chunks = [chunk for chunk in every if is_in_slice(chunk.key, settings.slice)]
     tasks = tuple(_task(group, indexes, suspect) for group in grouped(chunks))
     return Run(compute, image, tasks, indexes, selected, missing, checked, is_whole)
 
@@ -104,6 +108,14 @@ def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tu
     if rows.limit is None or rows.limit >= missing:
         return selected, missing, None
     return selected - missing + rows.limit, rows.limit, _end(dataset, missing_filter, rows.limit)
+
+
+def _check(settings: TagSettings) -> None:
+    if settings.stage_only and settings.commit_only:
+        raise JobRefused("--stage-only and --commit-only leave nothing to do; give one of them")
+    if settings.slice is not None and not 1 <= settings.slice[0] <= settings.slice[1]:
+        k, n = settings.slice
+        raise JobRefused(f"--slice is {k}/{n}; give 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
 
 
 def _inputs(

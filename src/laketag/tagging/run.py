@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
-from laketag.errors import Interrupted, TooManyErrors
+from laketag.errors import Interrupted, JobRefused, TooManyErrors
 from laketag.lake.committing import commit_columns
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
@@ -22,6 +23,7 @@ from laketag.taggers.spec import find
 from laketag.tagging.assembly import Assembly, StagedJob
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Done
+from laketag.tagging.lease import leased
 from laketag.tagging.pin import pinned
 from laketag.tagging.preparing import Run, plan
 from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
@@ -73,10 +75,25 @@ def tag(
     run = plan(location, open_dataset(location), found, rows, settings)
     if settings.dry_run or not run.tasks:
         return _report(run, Outcome(run.compute.version), started)
-    with pinned(location, run.compute.version, run.jobs[0].digest):
-        outcome = _committed(run, _computed(run, engine, settings), settings)
-        _note_what_is_known(run)
+    with _at_work(run, settings):
+        done = () if settings.commit_only else _computed(run, engine, settings)
+        if settings.stage_only:
+            return _report(run, Outcome(run.compute.version, done), started)
+        outcome = _committed(run, done, settings)
+        if not settings.commit_only:
+            _note_what_is_known(run)
     return _report(run, outcome, started)
+
+
+@contextmanager
+def _at_work(run: Run, settings: TagSettings) -> Iterator[None]:
+    part = "all" if settings.slice is None else f"{settings.slice[0]}of{settings.slice[1]}"
+    location = run.compute.location
+    with ExitStack() as held:
+        for job in run.jobs:
+            held.enter_context(leased(location, job, part))
+        held.enter_context(pinned(location, run.compute.version, run.jobs[0].digest, part))
+        yield
 
 
 def _computed(run: Run, engine: Engine, settings: TagSettings) -> tuple[Done, ...]:
@@ -114,6 +131,9 @@ def _committed(run: Run, done: tuple[Done, ...], settings: TagSettings) -> Outco
     for number, job in enumerate(run.jobs):
         index = run.staged[number].plus(part for one in done for part in one.parts[number])
         staged.append(StagedJob(job, Staging(location, job.digest), index))
+    if settings.commit_only and not any(one.index.by_file for one in staged):
+        names = ", ".join(job.name for job in run.jobs)
+        raise JobRefused(f"nothing is staged for {names}; run it without --commit-only first")
     errors, failed = _errors(staged, settings.max_error_rate)
     assembly = Assembly(location, run.image, staged)
     if any(one.index.by_file for one in staged):
@@ -121,8 +141,8 @@ def _committed(run: Run, done: tuple[Done, ...], settings: TagSettings) -> Outco
             version = commit_columns(location, assembly.columns, assembly.prepare, _properties(run)).number
         finally:
             assembly.drop_unused()
-    for one in staged:
-        one.staging.clear()
+    for one in assembly.jobs:
+        one.staging.clear(one.index)
     return Outcome(version, done, errors, failed, sum(unit.file.size for unit in assembly.used))
 
 

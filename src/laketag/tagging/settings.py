@@ -39,6 +39,12 @@ class TagSettings:
     """Decoding threads per worker; the cores shared out among the workers where None."""
     max_error_rate: float | None = None
     """Share of the run's rows that may fail, from 0 to 1; where None, any but all of them."""
+    slice: tuple[int, int] | None = None
+    """(k, n): only the k-th of n parts of the chunks, from 1 on, so that n machines share a job."""
+    stage_only: bool = False
+    """Compute and stage, and leave the commit to another run."""
+    commit_only: bool = False
+    """Commit what is staged, and compute nothing."""
     dry_run: bool = False
     """Plan and count only."""
     progress: Callable[[Progress], None] | None = None

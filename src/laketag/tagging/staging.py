@@ -15,7 +15,7 @@ import pyarrow as pa
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, address
 from laketag.lake.staged import StagedFiles
-from laketag.tagging.plan import Chunk
+from laketag.tagging.plan import Chunk, is_in_slice
 
 _PARTS = "laketag.parts"
 _READERS = 32
@@ -29,7 +29,7 @@ class Part:
     """The labels of one image file's rows inside a staged file."""
 
     name: str
-    """The staged file's."""
+    """The staged file's; it begins with the key of the chunk."""
     file: str
     """The data file that held the images."""
     start: int
@@ -119,10 +119,9 @@ class Staging:
         """Take markers away: their chunk is staged."""
         self.attempts.delete(names)
 
-    def clear(self) -> None:
-        """Delete everything staged: it is committed."""
-        self.files.delete(self.files.names())
-        self.attempts.delete(self.attempts.names())
+    def clear(self, index: Index) -> None:
+        """Delete what an index names: it is committed. What other slices stage meanwhile stays."""
+        self.files.delete({part.name for parts in index.by_file.values() for part in parts})
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,11 @@ class Index:
     def plus(self, parts: Iterable[Part]) -> Index:
         """Add parts."""
         return Index.of([*(part for known in self.by_file.values() for part in known), *parts])
+
+    def of_slice(self, part: tuple[int, int] | None) -> Index:
+        """Keep what was staged for the chunks of a slice, so that slices do not commit each other's work."""
+        parts = (one for parts in self.by_file.values() for one in parts)
+        return Index.of(one for one in parts if is_in_slice(one.name.split(".")[0], part))
 
     def over(self, rows: RowRange) -> list[Part]:
         """List the parts that may hold rows of a range."""

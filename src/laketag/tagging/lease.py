@@ -1,0 +1,129 @@
+"""One run of a job at a time: a lease that says who works, since when, and that runs out with its holder.
+
+A lease is a staged file whose name says all; it is renewed by writing the next one. Whoever wants to work
+writes a lease, then lists: of two that see each other the earlier stays. It costs no version of the dataset.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from laketag.errors import JobRefused
+from laketag.lake.location import Location
+from laketag.lake.staged import StagedFiles
+from laketag.tagging.job import Job
+
+LASTS = 90.0
+"""Seconds after which a holder that does not renew is taken for dead."""
+_RENEWALS = 3
+_NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
+
+
+@dataclass(frozen=True, order=True)
+class Lease:
+    """A claim on a job, or on a slice of it."""
+
+    since: int
+    """Milliseconds since the epoch; the earlier claim stays."""
+    id: str
+    expires: int
+    """Milliseconds since the epoch."""
+    part: str
+    """`all`, or the slice: `3of64`."""
+    pid: int
+    host: str
+
+    @property
+    def file(self) -> str:
+        """The staged file's name."""
+        return (
+            f"{self.since}.{self.id}.{self.expires}.{self.part}.{self.pid}.{self.host.encode().hex()}.lance"
+        )
+
+    @classmethod
+    def of(cls, file: str) -> Lease:
+        """Read a staged file's name."""
+        since, name, expires, part, pid, host, _ = file.split(".")
+        return cls(int(since), name, int(expires), part, int(pid), bytes.fromhex(host).decode())
+
+    def is_dead(self) -> bool:
+        """Whether it ran out, or its holder was a process of this machine that is gone."""
+        return self.expires < _now() or (self.host == socket.gethostname() and not _is_alive(self.pid))
+
+    def excludes(self, other: Lease) -> bool:
+        """Whether both cannot hold at once."""
+        return self.id != other.id and (self.part == other.part or "all" in (self.part, other.part))
+
+
+@contextmanager
+def leased(location: Location, job: Job, part: str) -> Iterator[None]:
+    """Hold a job, or a slice of it, while the body runs.
+
+    Raises:
+        JobRefused: another run holds it; the text says who, since when, and when the lease runs out.
+    """
+    folder = StagedFiles(location, f"{job.digest}/lease")
+    now, name = _now(), uuid.uuid4().hex[:12]
+    lease = Lease(now, name, now + int(LASTS * 1000), part, os.getpid(), socket.gethostname())
+    folder.write(lease.file, _NOTHING)
+    ended = threading.Event()
+    thread = threading.Thread(target=_renew, args=(folder, lease, ended), daemon=True)
+    try:
+        _check(folder, lease, job)
+        thread.start()
+        yield
+    finally:
+        ended.set()
+        if thread.ident is not None:
+            thread.join()
+        folder.delete([name for name in folder.names() if Lease.of(name).id == lease.id])
+
+
+def _check(folder: StagedFiles, lease: Lease, job: Job) -> None:
+    for other in sorted(Lease.of(name) for name in folder.names()):
+        if not lease.excludes(other):
+            continue
+        if other.is_dead():
+            folder.delete([other.file])
+        elif other < lease:
+            raise JobRefused(
+                f"tagger {job.name!r} is at work on this dataset: process {other.pid} on {other.host}, since "
+                f"{_shown(other.since)}; wait for it, stop it, or divide the work with --slice (if it is "
+                f"dead, its lease runs out at {_shown(other.expires)})"
+            )
+
+
+def _renew(folder: StagedFiles, lease: Lease, ended: threading.Event) -> None:
+    while not ended.wait(LASTS / _RENEWALS):
+        following = replace(lease, expires=_now() + int(LASTS * 1000))
+        folder.write(following.file, _NOTHING)
+        folder.delete([lease.file])
+        lease = following
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _shown(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

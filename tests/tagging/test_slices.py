@@ -1,0 +1,105 @@
+"""Array jobs and leases: n machines share a job, and two runs of the same part never do."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lance
+import pytest
+
+from datasets import labels, make, right_label, staged_files
+from fakes import CountingTagger, DigestLabel, predicted
+from laketag.errors import JobRefused
+from laketag.lake.location import Location
+from laketag.lake.staged import StagedFiles
+from laketag.tagging.job import job_of
+from laketag.tagging.lease import _NOTHING, Lease, leased
+from laketag.tagging.run import tag
+from laketag.tagging.settings import TagSettings
+
+
+def test_slices_stage_and_one_run_commits(tmp_path: Path) -> None:
+    uri, counted = str(tmp_path / "data"), tmp_path / "counted"
+    counted.mkdir()
+    make(tmp_path / "data")
+    tagger = CountingTagger(str(counted))
+
+    for k in (1, 2, 3):
+        tag(uri, [tagger], settings=TagSettings(slice=(k, 3), stage_only=True, chunk_rows=20))
+    assert lance.dataset(uri).version == 1
+    report = tag(uri, [tagger], settings=TagSettings(commit_only=True))
+
+    assert (report.computed, report.version_after) == (0, 2)
+    assert lance.dataset(uri).count_rows("SHA is null") == 0
+    assert len(predicted(counted)) == 300
+    assert staged_files(tmp_path / "data") == []
+
+
+def test_slices_that_commit_themselves_leave_each_other_alone(tmp_path: Path) -> None:
+    make(tmp_path)
+
+    done = [
+        tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=(k, 2), chunk_rows=20)).computed
+        for k in (1, 2)
+    ]
+
+    assert sum(done) == 300
+    assert all(done)
+    assert labels(tmp_path) == {n: right_label(n) for n in range(300)}
+
+
+@pytest.mark.parametrize("wrong", [(0, 3), (4, 3), (1, 0)])
+def test_a_slice_that_is_none_is_refused(tmp_path: Path, wrong: tuple[int, int]) -> None:
+    make(tmp_path)
+
+    with pytest.raises(JobRefused, match="--slice is"):
+        tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=wrong))
+
+
+def test_committing_what_is_not_staged_is_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+
+    with pytest.raises(JobRefused, match="nothing is staged for digestlabel"):
+        tag(str(tmp_path), [DigestLabel()], settings=TagSettings(commit_only=True))
+
+
+def test_a_second_run_of_the_same_job_is_refused_and_told_who_works(tmp_path: Path) -> None:
+    make(tmp_path)
+    job = job_of(DigestLabel(), [("bytes", "jpg")])
+
+    with leased(Location.of(str(tmp_path)), job, "all"):
+        with pytest.raises(JobRefused, match=socket.gethostname()):
+            tag(str(tmp_path), [DigestLabel()])
+        with pytest.raises(JobRefused, match="since"):
+            tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=(1, 2)))
+    assert tag(str(tmp_path), [DigestLabel()]).computed == 300
+
+
+def test_slices_do_not_exclude_each_other(tmp_path: Path) -> None:
+    make(tmp_path)
+    job = job_of(DigestLabel(), [("bytes", "jpg")])
+
+    with leased(Location.of(str(tmp_path)), job, "1of2"):
+        tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=(2, 2), chunk_rows=20))
+
+    assert lance.dataset(str(tmp_path)).count_rows("SHA256 is not null") > 0
+
+
+def test_the_lease_of_a_dead_process_or_one_that_ran_out_holds_no_one_up(tmp_path: Path) -> None:
+    make(tmp_path)
+    job = job_of(DigestLabel(), [("bytes", "jpg")])
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    now = int(time.time() * 1000)
+    folder = StagedFiles(Location.of(str(tmp_path)), f"{job.digest}/lease")
+    dead = Lease(now - 5000, "a" * 12, now + 60_000, "all", process.pid, socket.gethostname())
+    late = Lease(now - 5000, "b" * 12, now - 1, "all", 1, "another.host")
+    for lease in (dead, late):
+        folder.write(lease.file, _NOTHING)
+
+    assert tag(str(tmp_path), [DigestLabel()]).computed == 300
+    assert folder.names() == []
