@@ -1,19 +1,31 @@
-"""The program in a process of its own, and shards for it to read."""
+"""The program `laketag`, and shards for it to read."""
 
 from __future__ import annotations
 
 import io
 import os
-import subprocess
 import tarfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from typer.testing import CliRunner
 
 import laketag
+from laketag.cli.app import app
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Program = Callable[..., Done]
 
 SOURCE = Path(laketag.__file__).parent.parent
 TESTS = Path(__file__).parent
@@ -22,6 +34,12 @@ TESTS = Path(__file__).parent
 def environment() -> dict[str, str]:
     """Where the program finds laketag and the tests' fakes."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(SOURCE), str(TESTS)]), "COLUMNS": "80"}
+
+
+def run(*arguments: str | Path) -> Done:
+    """Run `laketag` in this process: most tests need no other, which takes most of a second to start."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    return Done(result.exit_code, result.stdout, result.stderr)
 
 
 def picture(shade: int) -> bytes:

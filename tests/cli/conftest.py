@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import lance
 import pytest
 
 import laketag
-from programs import Program, environment, picture, write_shard
+from programs import Program, picture, run, write_shard
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     """Run `laketag` in a folder of its own."""
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "laketag", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment(),
-            check=False,
-        )
-
+    monkeypatch.chdir(tmp_path)
     return run
 
 
