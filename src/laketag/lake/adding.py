@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from laketag.errors import CommitError
-from laketag.lake.committing import ATTEMPTS, transaction_properties
+from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import exists, open_dataset
 from laketag.lake.location import Location
+from laketag.lake.presence import version_with
+from laketag.lake.reading import first_line
 from laketag.lake.writing import STORAGE_VERSION
 
 if TYPE_CHECKING:
@@ -73,12 +75,12 @@ def create_dataset(
     except OSError as error:
         if exists(location):
             # An answer that got lost looks like somebody else's dataset, but for the mark.
-            if (transaction_properties(open_dataset(location), 1) or {}).get(_COMMIT_KEY) == mark:
+            if version_with(open_dataset(location), _COMMIT_KEY, mark, after=0) is not None:
                 return 1
             raise CommitError(
                 f"another program made a dataset at {location.uri} meanwhile; run the same command again"
             ) from error
-        raise CommitError(f"no dataset could be made at {location.uri}: {error}") from error
+        raise CommitError(f"no dataset could be made at {location.uri}: {first_line(error)}") from error
 
 
 def append_fragments(
@@ -100,36 +102,45 @@ def append_fragments(
     Raises:
         CommitError: the dataset changed under every attempt, or no longer fits.
     """
-    import lance
     from lance.commit import CommitConflictError
 
     mark = uuid.uuid4().hex
     first = open_dataset(location).version
     for attempt in range(ATTEMPTS):
         dataset = open_dataset(location)
-        for number in range(dataset.version, first, -1):
-            # Appending is not idempotent: an attempt whose answer got lost must not be made again.
-            if (transaction_properties(dataset, number) or {}).get(_COMMIT_KEY) == mark:
-                return number
+        # Appending is not idempotent: an attempt whose answer got lost must not be made again.
+        landed = version_with(dataset, _COMMIT_KEY, mark, after=first)
+        if landed is not None:
+            return landed
         check(dataset)
         try:
-            dataset = _with_columns(dataset, schema)
-            operation = lance.LanceOperation.Append(
-                _metadata(dataset.lance_schema, schema, fragments, dataset.data_storage_version)
-            )
-            done = lance.LanceDataset.commit(
-                location.uri,
-                lance.Transaction(
-                    dataset.version, operation, transaction_properties={**properties, _COMMIT_KEY: mark}
-                ),
-                storage_options=dict(location.storage_options),
-            )
-            return int(done.version)
+            return _append(location, dataset, schema, fragments, {**properties, _COMMIT_KEY: mark})
         except CommitConflictError:
             time.sleep(min(2.0, 0.05 * 2**attempt))
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
     )
+
+
+def _append(
+    location: Location,
+    dataset: LanceDataset,
+    schema: pa.Schema,
+    fragments: Sequence[NewFragment],
+    properties: dict[str, str],
+) -> int:
+    import lance
+
+    dataset = _with_columns(dataset, schema)
+    made = _metadata(dataset.lance_schema, schema, fragments, dataset.data_storage_version)
+    done = lance.LanceDataset.commit(
+        location.uri,
+        lance.Transaction(
+            dataset.version, lance.LanceOperation.Append(made), transaction_properties=properties
+        ),
+        storage_options=dict(location.storage_options),
+    )
+    return int(done.version)
 
 
 def verify_fragments(location: Location, fragments: Sequence[NewFragment]) -> None:
@@ -146,7 +157,7 @@ def verify_fragments(location: Location, fragments: Sequence[NewFragment]) -> No
             try:
                 rows = LanceFileReader(f"{location.uri}/data/{file.name}", storage_options=options).num_rows()
             except OSError as error:
-                raise CommitError(f"data file {file.name} cannot be read: {error}") from error
+                raise CommitError(f"data file {file.name} cannot be read: {first_line(error)}") from error
             if rows != fragment.rows:
                 raise CommitError(
                     f"data file {file.name} has {rows} rows where its fragment has {fragment.rows}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from laketag.lake.columns import delete_data_file
+from laketag.lake.dataset import IMAGE_NAMES
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL
 from laketag.lake.staged import StagedFiles
@@ -19,27 +20,9 @@ from laketag.shards.samples import TEXT_COLUMNS, Sample
 OFFSET = "__offset__"
 ROW_FIELDS = (pa.field(KEY, pa.string()), pa.field(URL, pa.string()), pa.field(OFFSET, pa.int64()))
 """What every row has."""
-IMAGE_EXTENSIONS = frozenset(
-    (
-        "jpg",
-        "jpeg",
-        "png",
-        "webp",
-        "gif",
-        "bmp",
-        "tif",
-        "tiff",
-        "ppm",
-        "pgm",
-        "avif",
-        "heic",
-        "heif",
-        "jp2",
-        "jxl",
-    )
-)
-"""Member columns that hold images."""
-_COMPRESSED = IMAGE_EXTENSIONS | {
+_COMPRESSED = frozenset(IMAGE_NAMES) | {
+    "heif",
+    "jxl",
     "mp3",
     "mp4",
     "m4a",
@@ -81,7 +64,7 @@ class Form:
 
     def is_blob(self, column: str) -> bool:
         """Whether a member column is stored as blobs."""
-        is_new_blob = self.new_images_are_blobs and column in IMAGE_EXTENSIONS and column not in self.plain
+        is_new_blob = self.new_images_are_blobs and column in IMAGE_NAMES and column not in self.plain
         return column in self.blobs or is_new_blob
 
 

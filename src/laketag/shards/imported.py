@@ -7,21 +7,16 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from laketag.errors import JobRefused
-from laketag.lake.committing import transaction_properties
 from laketag.lake.dataset import exists, open_dataset
 from laketag.lake.location import Location
-from laketag.lake.presence import KEY, URL, keys_of, present_urls
+from laketag.lake.presence import KEY, URL, keys_of, present_urls, version_with
 from laketag.lake.staged import StagedFiles
 from laketag.shards.ledger import Ledger
 from laketag.shards.sources import Shard
-
-if TYPE_CHECKING:
-    from lance import LanceDataset
 
 JOB = "laketag.job"
 """The transaction property that says which job made a version."""
@@ -94,7 +89,7 @@ def find_pending(location: Location, shards: Sequence[Shard], *, append: bool) -
             f"the dataset {location.uri} has no columns {KEY} and {URL}: laketag did not import it; "
             "import into another place"
         )
-    known = _known(location, dataset, {shard.url for shard in shards})
+    known = _known(location, {shard.url for shard in shards})
     present = present_urls(dataset, [shard.url for shard in shards])
     done: list[Imported] = []
     pending = []
@@ -125,12 +120,12 @@ def _write(location: Location, name: str, shards: Iterable[Imported]) -> None:
     StagedFiles(location, _FOLDER).write(name, pa.table({"shard": pa.array(texts, pa.string())}))
 
 
-def _known(location: Location, dataset: LanceDataset, urls: set[str]) -> dict[str, Imported]:
+def _known(location: Location, urls: set[str]) -> dict[str, Imported]:
     """Read the latest note on each shard."""
     staged = StagedFiles(location, _FOLDER)
     dated = []
     for name in staged.names():
-        version = _made_by(dataset, name) if name.startswith(_ANNOUNCED) else int(name[:20])
+        version = _announced(location, name) if name.startswith(_ANNOUNCED) else int(name[:20])
         if version is not None:
             dated.append((version, name))
     known = {}
@@ -143,10 +138,7 @@ def _known(location: Location, dataset: LanceDataset, urls: set[str]) -> dict[st
     return known
 
 
-def _made_by(dataset: LanceDataset, name: str) -> int | None:
+def _announced(location: Location, name: str) -> int | None:
     """Find the version that an announced job made: an import may have ended between its commit and note."""
     _, before, job, _ = name.split("-")
-    for version in range(int(before) + 1, dataset.version + 1):
-        if (transaction_properties(dataset, version) or {}).get(JOB) == job:
-            return version
-    return None
+    return version_with(open_dataset(location), JOB, job, after=int(before))
