@@ -32,6 +32,10 @@ class StagedFiles:
             name for name in names if not name.rsplit("/", 1)[-1].startswith(".") and ".tmp" not in name
         )
 
+    def all_names(self) -> list[str]:
+        """Every file, with leftovers of killed writes."""
+        return sorted(self._session().list())
+
     def write(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> int:
         """Stage a table under a name that no other write uses; returns the bytes written."""
         writer = self._session().open_writer(name, schema=table.schema)

@@ -1,0 +1,189 @@
+"""`clean`: what broken jobs left, and old versions; nothing that runs or has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from laketag.errors import JobRefused
+from laketag.lake.cleaning import compact as compact_dataset
+from laketag.lake.cleaning import free_versions, staged_age
+from laketag.lake.dataset import open_dataset
+from laketag.lake.history import PIN_PREFIX
+from laketag.lake.location import Location
+from laketag.lake.staged import StagedFiles
+from laketag.tagging.lease import Lease
+
+if TYPE_CHECKING:
+    from laketag.lake.dataset import LanceDataset
+
+TWO_WEEKS = timedelta(days=14)
+# Ledgers of what was imported: they tell a later import what it need not read.
+_LEDGERS = "imported"
+_LEASE = "lease"
+_IMPORT = "import-"
+# An import holds no lease; one that staged nothing for so many seconds is taken for dead.
+_IMPORT_RESTS = 3600.0
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Staged work of a job that does not run."""
+
+    job: str
+    """Its folder below `_laketag/`."""
+    files: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left alone, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CleanReport:
+    """What was deleted, or would be."""
+
+    uri: str
+    version: int
+    """The dataset's version after it."""
+    deleted: bool
+    """Whether it was done; else nothing was touched."""
+    staged: tuple[Leftover, ...]
+    pins: tuple[str, ...]
+    """Lance tags of runs that died."""
+    versions: int
+    """Old versions."""
+    files: int
+    """Their files, and orphans."""
+    bytes: int
+    """Of those files."""
+    compacted: int
+    """Fragments written again."""
+    kept: tuple[Kept, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag clean --json` prints it."""
+        return asdict(self)
+
+
+def clean(
+    uri: str,
+    *,
+    older_than: timedelta = TWO_WEEKS,
+    yes: bool = False,
+    compact: bool = False,
+    storage_options: Mapping[str, str] | None = None,
+) -> CleanReport:
+    """Delete staged work that is old and that no run holds, old versions, and orphan files.
+
+    Versions that have a name stay, and so does all that a running job needs. An orphan stays for 7 days.
+    Where the store does not tell the age of staged work, it counts as young.
+
+    Args:
+        uri: the dataset's.
+        older_than: how old is old; nothing says that every job that does not run is given up.
+        yes: delete; else only say what would be.
+        compact: first write fragments again that are small or have many deleted rows, images included.
+        storage_options: for the dataset's store, as Lance takes them.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        JobRefused: it should be compacted while a job runs.
+        CommitError: the store or another writer was in the way.
+    """
+    location = Location.of(uri, storage_options)
+    dataset = open_dataset(location)
+    folders = _folders(location)
+    running = {job for job, names in folders.items() if _is_running(names)}
+    if compact and running:
+        raise JobRefused(
+            f"job {min(running)[:12]} runs on {location.uri}; compact when it is done, "
+            "or clean without --compact"
+        )
+    old, kept = _sorted_out(location, folders, running, older_than)
+    pins = _dead_pins(dataset, running, folders.keys() - old.keys())
+    compacted = compact_dataset(location, yes=yes) if compact else 0
+    if yes:
+        for names in old.values():
+            StagedFiles(location, "").delete(names)
+        for pin in pins:
+            dataset.tags.delete(pin)
+    freed = free_versions(location, older_than, yes=yes)
+    return CleanReport(
+        uri=location.uri,
+        version=open_dataset(location).version,
+        deleted=yes,
+        staged=tuple(Leftover(job, len(names)) for job, names in old.items()),
+        pins=pins,
+        versions=freed.versions,
+        files=freed.files,
+        bytes=freed.bytes,
+        compacted=compacted,
+        kept=(*kept, *_kept_versions(dataset, pins)),
+    )
+
+
+def _folders(location: Location) -> dict[str, list[str]]:
+    """List the staged files of each job."""
+    folders: dict[str, list[str]] = {}
+    for name in StagedFiles(location, "").all_names():
+        job = name.partition("/")[0]
+        if job != _LEDGERS:
+            folders.setdefault(job, []).append(name)
+    return folders
+
+
+def _is_running(names: list[str]) -> bool:
+    leases = [name.split("/") for name in names]
+    return any(
+        not Lease.of(parts[2]).is_dead()
+        for parts in leases
+        if len(parts) == 3 and parts[1] == _LEASE and not parts[2].startswith(".") and ".tmp" not in parts[2]
+    )
+
+
+def _sorted_out(
+    location: Location, folders: Mapping[str, list[str]], running: set[str], older_than: timedelta
+) -> tuple[dict[str, list[str]], list[Kept]]:
+    """Tell the work that is given up from what is kept."""
+    old, kept = {}, []
+    for job, names in sorted(folders.items()):
+        age = None if job in running else staged_age(location, names)
+        if job in running:
+            kept.append(Kept(job, "it runs"))
+        elif job.startswith(_IMPORT) and age is not None and age < _IMPORT_RESTS:
+            kept.append(Kept(job, "an import may be at work: something was staged within the hour"))
+        elif not older_than or (age is not None and age >= older_than.total_seconds()):
+            old[job] = names
+        elif age is None:
+            kept.append(
+                Kept(
+                    job, "the store does not tell its age; --older-than 0 deletes it, if nothing works on it"
+                )
+            )
+        else:
+            kept.append(
+                Kept(job, f"staged {timedelta(seconds=round(age))} ago; the same command goes on from it")
+            )
+    return old, kept
+
+
+def _dead_pins(dataset: LanceDataset, running: set[str], held: set[str]) -> tuple[str, ...]:
+    """List the tags of runs that died and whose work is not kept: a run holds its lease before its tag."""
+    alive = {job[:16] for job in running | held}
+    tags = [name for name in dataset.tags.list() if name.startswith(PIN_PREFIX)]
+    return tuple(sorted(tag for tag in tags if tag.removeprefix(PIN_PREFIX).partition("-")[0] not in alive))
+
+
+def _kept_versions(dataset: LanceDataset, pins: tuple[str, ...]) -> list[Kept]:
+    return [
+        Kept(f"version {held['version']}", f"it is named {name!r}")
+        for name, held in sorted(dataset.tags.list().items())
+        if name not in pins
+    ]
