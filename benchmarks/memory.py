@@ -25,7 +25,8 @@ import sys
 sys.path.insert(0, sys.argv[3])
 import laketag, resource, tag_io
 laketag.tag(sys.argv[1], [tag_io.Null() if sys.argv[2] == "null" else "nsfw"])
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF):
+    print(resource.getrusage(who).ru_maxrss)
 """
 
 

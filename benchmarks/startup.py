@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from pathlib import Path
 
 import bench
 import lance
 import pyarrow as pa
 
 BARE = "import sys, lance; lance.dataset(sys.argv[1]).count_rows()"
-NULL = "import sys; sys.path.insert(0, 'benchmarks'); import laketag, tag_io; laketag.tag(sys.argv[1], [tag_io.Null()])"
+NULL = """
+import sys
+sys.path.insert(0, sys.argv[2])
+import laketag, tag_io
+laketag.tag(sys.argv[1], [tag_io.Null()])
+"""
+HERE = str(Path(__file__).parent)
 FRESH = (
     "import sys, lance; lance.dataset(sys.argv[1]).drop_columns(['NULL_LENGTH', 'NULL_ERROR', 'NULL_DIGEST'])"
 )
@@ -26,11 +33,11 @@ def main() -> None:
         bare = bench.process_seconds(BARE, folder)
         some = []
         for _ in range(5):
-            some.append(bench.process_seconds(NULL, folder, repeats=1))
+            some.append(bench.process_seconds(NULL, folder, HERE, repeats=1))
             bench.process_seconds(FRESH, folder, repeats=1)
-        bench.process_seconds(NULL, folder, repeats=1)
+        bench.process_seconds(NULL, folder, HERE, repeats=1)
         version = lance.dataset(folder).version
-        nothing = bench.process_seconds(NULL, folder)
+        nothing = bench.process_seconds(NULL, folder, HERE)
         trivial = sorted(some)[2]
         bench.finish(
             "startup",

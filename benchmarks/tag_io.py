@@ -1,4 +1,4 @@
-"""What tagging costs beside the model: a null tagger over raw bytes against a bare scan and `cat`, in one run.
+"""What tagging costs beside the model: a null tagger over raw bytes against a bare scan and `cat`.
 
 python benchmarks/tag_io.py [--gigabytes 1.0]
 """
@@ -75,7 +75,7 @@ print(time.perf_counter() - started)
 
 
 def scan(folder: str) -> float:
-    """Scan in a process of its own, as a worker does: its memory is as fresh. Returns seconds, imports apart."""
+    """Scan in a process of its own, with memory as fresh as a worker's; returns seconds, imports apart."""
     return float(subprocess.run([sys.executable, "-c", SCAN, folder], check=True, capture_output=True).stdout)
 
 

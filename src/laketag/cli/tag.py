@@ -55,6 +55,12 @@ _MaxErrorRate = Annotated[
         help="Commit nothing when a greater share of rows fails; by default, when all do.",
     ),
 ]
+_Slice = Annotated[
+    str | None,
+    typer.Option("--slice", metavar="K/N", help="Only the K-th of N parts, from 1 on, for array jobs."),
+]
+_StageOnly = Annotated[bool, typer.Option("--stage-only", help="Compute and stage; commit nothing.")]
+_CommitOnly = Annotated[bool, typer.Option("--commit-only", help="Commit what is staged; compute nothing.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan and count only.")]
 
 
@@ -71,6 +77,9 @@ def tag(
     device: _Device = "cpu",
     threads: _Threads = None,
     max_error_rate: _MaxErrorRate = None,
+    part: _Slice = None,
+    stage_only: _StageOnly = False,
+    commit_only: _CommitOnly = False,
     dry_run: _DryRun = False,
     engine_name: EngineName = "local",
     workers: Workers = None,
@@ -95,6 +104,9 @@ def tag(
             device=device,
             threads=threads,
             max_error_rate=max_error_rate,
+            slice=_slice(part),
+            stage_only=stage_only,
+            commit_only=commit_only,
             dry_run=dry_run,
             progress=report_progress,
         )
@@ -109,16 +121,30 @@ def tag(
     if as_json:
         print_json(report.to_json())
         return
-    for line in _told(report, dry_run=dry_run):
+    for line in _told(report, dry_run=dry_run, stage_only=stage_only):
         typer.echo(line)
 
 
-def _told(report: laketag.TagReport, *, dry_run: bool) -> list[str]:
+def _slice(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    k, _, n = text.partition("/")
+    if not (k.isdecimal() and n.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is not K/N, as 3/64", param_hint="--slice")
+    return int(k), int(n)
+
+
+def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list[str]:
     if dry_run:
         missing = report.rows - report.skipped
         return [
             f"{report.uri}: {missing:,} of {text.count(report.rows, 'row')} would be tagged; nothing done",
             f"columns: {', '.join(report.columns)}",
+        ]
+    if stage_only:
+        return [
+            f"{report.uri}: {text.count(report.computed, 'row')} computed and staged; nothing is committed",
+            "the same command with --commit-only, and without --slice, commits what is staged",
         ]
     if report.version_after == report.version_before:
         return [

@@ -173,11 +173,18 @@ def _find_commit(dataset: LanceDataset, since: int, mark: str) -> int | None:
     return None
 
 
+def read_transaction(dataset: LanceDataset, version: int) -> Any:
+    """Read what made a version; None where its transaction is gone or cannot be read."""
+    try:
+        return dataset.read_transaction(version)
+    except (OSError, ValueError):
+        return None
+    # pylance 14.0.2 cannot make its own value of a compaction that remapped an index.
+    except TypeError:
+        return None
+
+
 def transaction_properties(dataset: LanceDataset, version: int) -> dict[str, str] | None:
     """Read what a version's transaction carries; None where its transaction is gone."""
-    try:
-        transaction = dataset.read_transaction(version)
-    except (OSError, ValueError, TypeError):
-        # pylance 14.0.2 raises a TypeError on a compaction that moved an index along.
-        return None
+    transaction = read_transaction(dataset, version)
     return None if transaction is None else dict(transaction.transaction_properties or {})

@@ -11,7 +11,7 @@ from laketag.errors import ColumnError, DatasetError, DatasetNotFound
 from laketag.lake.location import Location
 
 if TYPE_CHECKING:
-    from lance import LanceDataset
+    from lance import LanceDataset as LanceDataset  # for the layers above, which do not import lance
     from lance.fragment import FragmentMetadata
 
 IMAGE_NAMES = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from laketag.lake.committing import read_transaction
 from laketag.lake.dataset import data_file, field_id
 from laketag.lake.reading import RowRange
 
@@ -59,10 +60,7 @@ def _groups(
 ) -> list[tuple[list[FragmentMetadata], list[FragmentMetadata]]]:
     import lance
 
-    try:
-        transaction = dataset.read_transaction(version)
-    except (OSError, ValueError):
-        return []
+    transaction = read_transaction(dataset, version)
     operation = None if transaction is None else transaction.operation
     if not isinstance(operation, lance.LanceOperation.Rewrite):
         return []

@@ -23,7 +23,7 @@ from laketag.tagging.plan import ranges_of
 from laketag.tagging.staging import OFFSET, Index, Part, Staging, staged_labels
 
 if TYPE_CHECKING:
-    from lance import LanceDataset
+    from laketag.lake.dataset import LanceDataset
 
 # Rows of a fragment put together at a time: bounds the driver's memory, whatever the fragment's size.
 _SLICE = 1 << 16

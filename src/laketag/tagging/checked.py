@@ -22,7 +22,7 @@ from laketag.tagging.job import Job
 from laketag.tagging.plan import ranges_of
 
 if TYPE_CHECKING:
-    from lance import LanceDataset
+    from laketag.lake.dataset import LanceDataset
 
 _FILE = "file"
 

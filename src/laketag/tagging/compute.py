@@ -24,7 +24,7 @@ from laketag.tagging.plan import Chunk
 from laketag.tagging.staging import Index, Part, Staging, staged_addresses
 
 if TYPE_CHECKING:
-    from lance import LanceDataset
+    from laketag.lake.dataset import LanceDataset
 
 Addresses = npt.NDArray[np.int64]
 

@@ -16,7 +16,7 @@ from laketag.tagging.plan import Chunk, ranges_of
 from laketag.tagging.staging import OFFSET, Index, Part, Staging, staged_labels
 
 if TYPE_CHECKING:
-    from lance import LanceDataset
+    from laketag.lake.dataset import LanceDataset
 
 
 def follow(dataset: LanceDataset, image_column: str, staging: Staging, index: Index) -> Index:

@@ -11,7 +11,7 @@ from laketag.lake.dataset import data_file, field_id
 from laketag.lake.reading import RowRange
 
 if TYPE_CHECKING:
-    from lance import LanceDataset
+    from laketag.lake.dataset import LanceDataset
 
 # Enough chunks in one task to decode the next while this one is predicted, few enough to share out.
 _CHUNKS_PER_TASK = 8

@@ -23,7 +23,7 @@ from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import Index, Staging
 
 if TYPE_CHECKING:
-    from lance import LanceDataset
+    from laketag.lake.dataset import LanceDataset
 
 _BATCHES_PER_CHUNK = 32
 _LEAST_CHUNK_ROWS = 1024
