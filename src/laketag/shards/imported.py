@@ -103,7 +103,7 @@ def find_pending(location: Location, shards: Sequence[Shard], *, append: bool) -
     new = [shard.url for shard in pending if shard.url not in present and shard.url not in known]
     if new and not append and dataset.count_rows() > 0:
         raise JobRefused(
-            f"the dataset {location.uri} exists, and does not have {len(new)} of the shards (first {new[0]}); "
+            f"{location.uri} exists, and does not have {len(new)} of the shards (first {new[0]}); "
             "add them with --append, or import into another place"
         )
     have = keys_of(dataset, [shard.url for shard in pending if shard.url in present])
