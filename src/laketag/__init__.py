@@ -11,6 +11,10 @@ from laketag.errors import LaketagError
 if TYPE_CHECKING:
     from laketag.engines.local import Local
     from laketag.engines.protocol import Engine, Progress
+    from laketag.lake.differing import ColumnChange, ColumnNamed, DiffReport, LabelChange, LabelsMoved, diff
+    from laketag.lake.evolving import EvolveReport, add_column, cast_column, drop_column, rename_column
+    from laketag.lake.history import RestoreReport, VersionShown, VersionsReport, restore, versions
+    from laketag.lake.indexing import IndexReport, index
     from laketag.lake.query import Selection, query
     from laketag.lake.showing import ColumnShown, JobShown, ShowReport, show
     from laketag.shards.importing import ImportSettings, import_
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from laketag.taggers.spec import Known
     from laketag.taggers.spec import find as find_tagger
     from laketag.taggers.spec import known as known_taggers
+    from laketag.tagging.cleaning import CleanReport, Kept, Leftover, clean
     from laketag.tagging.run import tag
     from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
     from laketag.walkthrough import DemoReport, demo
@@ -28,40 +33,73 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CleanReport",
+    "ColumnChange",
+    "ColumnNamed",
     "ColumnShown",
     "DemoReport",
+    "DiffReport",
     "Engine",
     "ErrorCount",
+    "EvolveReport",
     "ImportReport",
     "ImportSettings",
+    "IndexReport",
     "JobShown",
+    "Kept",
     "Known",
+    "LabelChange",
+    "LabelsMoved",
     "LaketagError",
+    "Leftover",
     "Local",
     "Model",
     "Progress",
+    "RestoreReport",
     "Rows",
     "Selection",
     "ShowReport",
     "TagReport",
     "TagSettings",
     "Tagger",
+    "VersionShown",
+    "VersionsReport",
+    "add_column",
+    "cast_column",
+    "clean",
     "demo",
+    "diff",
+    "drop_column",
     "errors",
     "find_tagger",
     "import_",
+    "index",
     "known_taggers",
     "predict",
     "query",
+    "rename_column",
+    "restore",
     "show",
     "tag",
     "tagger",
+    "versions",
 ]
 
 # Importing laketag costs milliseconds: Lance, Arrow and the models come with the name that needs them.
 _HOMES = {
     "laketag.engines.local": ("Local",),
     "laketag.engines.protocol": ("Engine", "Progress"),
+    "laketag.lake.differing": (
+        "ColumnChange",
+        "ColumnNamed",
+        "DiffReport",
+        "LabelChange",
+        "LabelsMoved",
+        "diff",
+    ),
+    "laketag.lake.evolving": ("EvolveReport", "add_column", "cast_column", "drop_column", "rename_column"),
+    "laketag.lake.history": ("RestoreReport", "VersionShown", "VersionsReport", "restore", "versions"),
+    "laketag.lake.indexing": ("IndexReport", "index"),
     "laketag.lake.query": ("Selection", "query"),
     "laketag.lake.showing": ("ColumnShown", "JobShown", "ShowReport", "show"),
     "laketag.shards.importing": ("ImportSettings", "import_"),
@@ -70,6 +108,7 @@ _HOMES = {
     "laketag.taggers.pipeline": ("predict",),
     "laketag.taggers.protocol": ("Model", "Tagger"),
     "laketag.taggers.spec": ("Known", "find_tagger", "known_taggers"),
+    "laketag.tagging.cleaning": ("CleanReport", "Kept", "Leftover", "clean"),
     "laketag.tagging.run": ("tag",),
     "laketag.tagging.settings": ("ErrorCount", "Rows", "TagReport", "TagSettings"),
     "laketag.walkthrough": ("DemoReport", "demo"),

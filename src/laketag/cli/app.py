@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from laketag import __version__
-from laketag.cli import demo, import_, query, show, tag, taggers
+from laketag.cli import columns, demo, history, import_, query, show, tag, taggers, upkeep
 from laketag.cli.leaving import leaving
 
 app = typer.Typer(
@@ -43,6 +43,15 @@ app.command("tag")(leaving(tag.tag))
 app.command("query")(leaving(query.query))
 app.command("show")(leaving(show.show))
 app.command("taggers")(leaving(taggers.taggers))
+app.command("add-column")(leaving(columns.add_column))
+app.command("drop-column")(leaving(columns.drop_column))
+app.command("rename-column")(leaving(columns.rename_column))
+app.command("cast-column")(leaving(columns.cast_column))
+app.command("versions")(leaving(history.versions))
+app.command("restore")(leaving(history.restore))
+app.command("diff")(leaving(history.diff))
+app.command("index")(leaving(upkeep.index))
+app.command("clean")(leaving(upkeep.clean))
 app.command("demo")(leaving(demo.demo))
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _Digests = Annotated[bool, typer.Option("--digests", help="Show digest columns too.")]
 _VERSION = "version."
+_SQL = "sql"
 
 
 def show(
@@ -62,7 +63,13 @@ def _maker(column: laketag.ColumnShown) -> str:
 
 def _makers(columns: list[laketag.ColumnShown]) -> list[str]:
     made_by = {_maker(column): column.made_by for column in columns if column.made_by}
-    return ["", *(f"{name}: {_described(facts)}" for name, facts in made_by.items())] if made_by else []
+    expressions = {column.name: column.made_by for column in columns if _maker(column) == _SQL}
+    if expressions:
+        del made_by[_SQL]
+    lines = [f"{name}: {_described(facts)}" for name, facts in made_by.items()]
+    # Each column that SQL made was made by something else.
+    lines += [f"{name}: {_SQL} {(facts or {}).get('expression', '?')}" for name, facts in expressions.items()]
+    return ["", *lines] if lines else []
 
 
 def _described(facts: dict[str, str]) -> str:

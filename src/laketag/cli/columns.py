@@ -1,0 +1,91 @@
+"""`laketag add-column`, `drop-column`, `rename-column` and `cast-column`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from laketag.cli.options import Json, StorageOptions, Uri, pairs
+from laketag.cli.printing import print_json
+
+if TYPE_CHECKING:
+    import laketag
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The column; exact-case.")]
+_NewName = Annotated[str, typer.Argument(metavar="NEW_NAME", help="Its name from now on.")]
+_Sql = Annotated[
+    str,
+    typer.Argument(
+        metavar="SQL", help="An expression, as \"case when SCORE > 5 then 'good' else 'bad' end\"."
+    ),
+]
+_Type = Annotated[str, typer.Argument(metavar="TYPE", help="The new type, as float64 or int32.")]
+_Replace = Annotated[bool, typer.Option("--replace", help="Replace the values of a column that is there.")]
+
+
+def add_column(
+    uri: Uri,
+    name: _Name,
+    sql: _Sql,
+    replace: _Replace = False,
+    storage_option: StorageOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Add a column with the value of an SQL expression for every row.
+
+    It takes all that `query --sql` takes between select and from: CASE, windows, subqueries. No image is
+    written. Rows that come later have no value; with --replace the same command gives them one.
+    """
+    import laketag
+
+    options = pairs("--storage-option", storage_option)
+    report = laketag.add_column(uri, name, sql, replace=replace, storage_options=options)
+    _print(report, f"column {name} has its values", as_json=as_json)
+
+
+def drop_column(uri: Uri, name: _Name, storage_option: StorageOptions = None, as_json: Json = False) -> None:
+    """Drop a column. `restore` brings it back until `clean` deletes its version."""
+    import laketag
+
+    report = laketag.drop_column(uri, name, storage_options=pairs("--storage-option", storage_option))
+    _print(report, f"column {name} is dropped; `laketag restore` can bring it back", as_json=as_json)
+
+
+def rename_column(
+    uri: Uri,
+    name: _Name,
+    new_name: _NewName,
+    storage_option: StorageOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Rename a column. What made a label column stays recorded with it."""
+    import laketag
+
+    options = pairs("--storage-option", storage_option)
+    report = laketag.rename_column(uri, name, new_name, storage_options=options)
+    _print(report, f"column {name} is called {new_name}", as_json=as_json)
+
+
+def cast_column(
+    uri: Uri,
+    name: _Name,
+    kind: _Type,
+    storage_option: StorageOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Give a column another width: integers to integers, floats to floats, strings to strings."""
+    import laketag
+
+    options = pairs("--storage-option", storage_option)
+    report = laketag.cast_column(uri, name, kind, storage_options=options)
+    _print(report, f"column {name} is {kind}", as_json=as_json)
+
+
+def _print(report: laketag.EvolveReport, done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_json())
+        return
+    typer.echo(f"{report.uri}: version {report.version}")
+    typer.echo(done)
+    typer.echo(f"columns  {', '.join(report.columns)}")
