@@ -75,7 +75,7 @@ def test_a_second_run_of_the_same_job_is_refused_and_told_who_works(tmp_path: Pa
         with pytest.raises(JobRefused, match=socket.gethostname()):
             tag(str(tmp_path), [DigestLabel()])
         with pytest.raises(JobRefused, match="since"):
-            tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=(1, 2)))
+            tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=(1, 2), chunk_rows=20))
     assert tag(str(tmp_path), [DigestLabel()]).computed == 300
 
 
