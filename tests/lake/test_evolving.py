@@ -14,9 +14,10 @@ import pytest
 import datasets
 from datasets import PLAIN, STORAGES, Storage, make
 from laketag.errors import BadSQL, ColumnError, DatasetNotFound
-from laketag.lake import deriving
+from laketag.lake import changing, deriving
 from laketag.lake.committing import FragmentColumns
 from laketag.lake.evolving import add_column, cast_column, drop_column, rename_column
+from laketag.lake.indexing import index
 from laketag.lake.location import Location
 from laketag.lake.query import Selection, query
 
@@ -327,3 +328,47 @@ def test_none_of_it_writes_images(tmp_path: Path) -> None:
 
     assert bytes_in(tmp_path) > 20_000_000
     assert max(written.values()) < 50_000, written
+
+
+def rename_another(folder: Path, storage: Storage) -> None:
+    lance.dataset(str(folder)).alter_columns({"path": "G", "name": "H"})
+
+
+def drop_another(folder: Path, storage: Storage) -> None:
+    lance.dataset(str(folder)).drop_columns(["G"])
+
+
+@pytest.mark.parametrize("write", [append, compact, delete, other_column, rename_another, drop_another])
+@pytest.mark.parametrize("work", ["rename", "cast", "drop", "index"])
+def test_a_change_that_another_writer_overtook_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Storage], None], work: str
+) -> None:
+    uri = str(tmp_path)
+    make(tmp_path).add_columns({"F": "cast(number as float)", "G": "number"})
+    open_latest = changing.open_dataset
+    overtaken: list[int] = []
+
+    def open_and_be_overtaken(location: Location) -> lance.LanceDataset:
+        dataset = open_latest(location)
+        if not overtaken:
+            write(tmp_path, PLAIN)
+            overtaken.append(lance.dataset(uri).version)
+        return dataset
+
+    monkeypatch.setattr(changing, "open_dataset", open_and_be_overtaken)
+    {
+        "rename": lambda: rename_column(uri, "F", "FF"),
+        "cast": lambda: cast_column(uri, "F", "float64"),
+        "drop": lambda: drop_column(uri, "F"),
+        "index": lambda: index(uri, "number"),
+    }[work]()
+
+    before, after = lance.dataset(uri, version=overtaken[0]), lance.dataset(uri)
+    after.validate()
+    assert after.to_table(columns=["number"]) == before.to_table(columns=["number"])
+    assert [name for name in after.schema.names if name not in ("F", "FF")] == [
+        name for name in before.schema.names if name != "F"
+    ]
+    assert ("F" in after.schema.names) == (work in ("cast", "index"))
+    if work == "cast":
+        assert after.schema.field("F").type == pa.float64()

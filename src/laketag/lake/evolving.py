@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
-from laketag.errors import ColumnError, CommitError
-from laketag.lake.committing import ATTEMPTS, FragmentColumns, commit_columns
+from laketag.errors import ColumnError
+from laketag.lake.changing import change, is_conflict
+from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
 from laketag.lake.location import Location
@@ -76,7 +76,7 @@ def add_column(
     if name in dataset.schema.names and is_image_like(column):
         raise ColumnError(f"column {name!r} holds bytes, which SQL does not make; give another name")
     if not dataset.get_fragments():
-        _changed(location, lambda current: _reserve(current, column))
+        change(location, lambda current: _reserve(current, column))
         return _report(location)
 
     def prepare(current: LanceDataset) -> list[FragmentColumns]:
@@ -89,7 +89,7 @@ def add_column(
             # Evaluated first, and disowned before it is replaced: a break in between must not leave values
             # of SQL under the name of a model.
             prepare(dataset)
-            _changed(location, lambda current: _set_provenance(current, name, {PROVENANCE_KEY: made_by}))
+            change(location, lambda current: _set_provenance(current, name, {PROVENANCE_KEY: made_by}))
         commit_columns(location, pa.schema([column]), prepare, properties)
     finally:
         derivation.drop_unused()
@@ -112,7 +112,7 @@ def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | Non
             raise ColumnError(f"column {name!r} is the only one; a dataset keeps at least one")
         dataset.drop_columns([name])
 
-    _changed(location, drop)
+    change(location, drop)
     return _report(location)
 
 
@@ -135,7 +135,7 @@ def rename_column(
         if new_name != name:
             _alter(dataset, path=name, name=new_name)
 
-    _changed(location, rename)
+    change(location, rename)
     return _report(location)
 
 
@@ -168,7 +168,7 @@ def cast_column(
         try:
             _alter(dataset, path=name, data_type=wanted)
         except (OSError, ValueError) as error:
-            if _is_conflict(error):
+            if is_conflict(error):
                 raise
             raise ColumnError(
                 f"column {name!r} cannot become {kind}: {first_line(error)}; `laketag add-column` with "
@@ -177,33 +177,10 @@ def cast_column(
         if field.metadata:
             # Lance's cast forgets what made the column.
             kept = {key.decode(): value.decode() for key, value in field.metadata.items()}
-            _changed(location, lambda current: _set_provenance(current, name, kept))
+            change(location, lambda current: _set_provenance(current, name, kept))
 
-    _changed(location, cast_it)
+    change(location, cast_it)
     return _report(location)
-
-
-def _changed(location: Location, change: Callable[[LanceDataset], None]) -> None:
-    """Make a change to the latest version, again for as long as others come first."""
-    for attempt in range(ATTEMPTS):
-        try:
-            change(open_dataset(location))
-        except OSError as error:
-            if not _is_conflict(error):
-                raise CommitError(f"{location.uri} cannot be changed: {first_line(error)}") from error
-            time.sleep(min(2.0, 0.05 * 2**attempt))
-        else:
-            return
-    raise CommitError(
-        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
-    )
-
-
-def _is_conflict(error: BaseException) -> bool:
-    from lance.commit import CommitConflictError
-
-    # Lance's own methods raise a plain OSError, which says so in its text.
-    return isinstance(error, CommitConflictError) or "conflict" in str(error).lower()
 
 
 def _check_new(schema: pa.Schema, name: str, *, replace: bool) -> None:

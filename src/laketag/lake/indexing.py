@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.errors import ColumnError, CommitError
-from laketag.lake.committing import ATTEMPTS
+from laketag.errors import ColumnError
+from laketag.lake.changing import change, is_conflict
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
@@ -90,23 +90,19 @@ def index(
 
 
 def _built(location: Location, column: str, kind: str) -> None:
-    from lance.commit import CommitConflictError
-
-    for attempt in range(ATTEMPTS):
+    def build(dataset: LanceDataset) -> None:
+        require_columns(dataset.schema, [column])
         try:
-            _build(open_dataset(location), column, kind)
-        except CommitConflictError:
-            time.sleep(min(2.0, 0.05 * 2**attempt))
+            _build(dataset, column, kind)
         except (ValueError, TypeError, NotImplementedError, OSError) as error:
+            if is_conflict(error):
+                raise
+            held = dataset.schema.field(column).type
             raise ColumnError(
-                f"no {kind} index on column {column!r}, which is "
-                f"{open_dataset(location).schema.field(column).type}: {first_line(error)}"
+                f"no {kind} index on column {column!r}, which is {held}: {first_line(error)}"
             ) from error
-        else:
-            return
-    raise CommitError(
-        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
-    )
+
+    change(location, build)
 
 
 def _build(dataset: LanceDataset, column: str, kind: str) -> None:

@@ -81,16 +81,19 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
             f"the dataset has {', '.join(present)} but not {', '.join(absent)}; tagger {job.name!r} "
             "would mix its labels with columns that it did not make: drop or rename them first"
         )
-    made_by = json.loads((schema.field(present[0]).metadata or {}).get(PROVENANCE_KEY, b"{}"))
-    if made_by.get("job") != job.digest:
-        raise JobRefused(
-            f"the columns of tagger {job.name!r} were made by {_maker(made_by)}, and labels of two makers "
-            "are never mixed; drop or rename those columns first"
-        )
+    for name in present:
+        made_by = json.loads((schema.field(name).metadata or {}).get(PROVENANCE_KEY, b"{}"))
+        if made_by.get("job") != job.digest:
+            raise JobRefused(
+                f"column {name!r} of tagger {job.name!r} was made by {_maker(made_by)}, and labels of two "
+                f"makers are never mixed; drop or rename {', '.join(present)} first"
+            )
     return True
 
 
 def _maker(made_by: dict[str, str]) -> str:
     if not made_by:
         return "a program that left no provenance"
+    if "expression" in made_by:
+        return f"add-column as {made_by['expression']}"
     return f"another {made_by.get('tagger', 'tagger')} (job {made_by.get('job', 'unknown')[:12]})"

@@ -1,0 +1,45 @@
+"""Changes that Lance itself makes to the latest version, again for as long as others come first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from laketag.errors import CommitError
+from laketag.lake.committing import ATTEMPTS
+from laketag.lake.dataset import open_dataset
+from laketag.lake.location import Location
+from laketag.lake.reading import first_line
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+
+def change(location: Location, make: Callable[[LanceDataset], None]) -> None:
+    """Make a change to the latest version; it is made again where another writer came first.
+
+    Raises:
+        CommitError: others came first at every attempt, or Lance or the store refuses.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            make(open_dataset(location))
+        except OSError as error:
+            if not is_conflict(error):
+                raise CommitError(f"{location.uri} cannot be changed: {first_line(error)}") from error
+            time.sleep(min(2.0, 0.05 * 2**attempt))
+        else:
+            return
+    raise CommitError(
+        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
+    )
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another writer came first."""
+    from lance.commit import CommitConflictError
+
+    # Lance's own methods raise a plain OSError, which says so in its text.
+    text = str(error).lower()
+    return isinstance(error, CommitConflictError) or "conflict" in text or "incompatible transaction" in text
