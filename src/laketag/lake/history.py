@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from laketag.errors import CommitError, DatasetError
@@ -103,25 +104,17 @@ def versions(
     first = 0 if limit is None else max(0, len(known) - limit)
     looked_at = known[max(0, first - 1) :]
     with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
-        schemas = list(pool.map(lambda each: _columns(location, int(each["version"])), looked_at))
-    shown = []
-    for at, each in enumerate(looked_at):
-        number = int(each["version"])
-        before = schemas[at - 1] if at else ()
-        rows = each["metadata"].get("total_rows")
-        shown.append(
-            VersionShown(
-                version=number,
-                timestamp=each["timestamp"].astimezone(UTC).isoformat(),
-                operation=operation(dataset, number),
-                made_by=_made_by(dataset, number),
-                rows=int(rows) if rows is not None else open_dataset(location, number).count_rows(),
-                columns_added=tuple(name for name in schemas[at] if name not in before),
-                columns_removed=tuple(name for name in before if name not in schemas[at]),
-                names=tuple(sorted(names.get(number, ()))),
-            )
+        shown = list(pool.map(lambda each: _look_at(location, each, names), looked_at))
+    columns = [held for held, _ in shown]
+    changed = [
+        replace(
+            each,
+            columns_added=tuple(name for name in after if name not in before),
+            columns_removed=tuple(name for name in before if name not in after),
         )
-    return VersionsReport(location.uri, tuple(shown[len(shown) - (len(known) - first) :]))
+        for (_, each), (before, after) in zip(shown, pairwise([(), *columns]), strict=True)
+    ]
+    return VersionsReport(location.uri, tuple(changed[len(changed) - (len(known) - first) :]))
 
 
 def restore(
@@ -191,8 +184,25 @@ def _name_version(dataset: LanceDataset, name: str) -> None:
         raise DatasetError(f"{name!r} cannot name a version: {first_line(error)}") from error
 
 
-def _columns(location: Location, version: int) -> tuple[str, ...]:
-    return tuple(open_dataset(location, version).schema.names)
+def _look_at(
+    location: Location, version: Mapping[str, Any], names: Mapping[int, list[str]]
+) -> tuple[tuple[str, ...], VersionShown]:
+    """Describe a version by itself; returns its columns beside."""
+    number = int(version["version"])
+    # One opened for itself: threads cannot read transactions of a dataset that they share.
+    dataset = open_dataset(location, number)
+    rows = version["metadata"].get("total_rows")
+    shown = VersionShown(
+        version=number,
+        timestamp=version["timestamp"].astimezone(UTC).isoformat(),
+        operation=operation(dataset, number),
+        made_by=_made_by(dataset, number),
+        rows=int(rows) if rows is not None else dataset.count_rows(),
+        columns_added=(),
+        columns_removed=(),
+        names=tuple(sorted(names.get(number, ()))),
+    )
+    return tuple(dataset.schema.names), shown
 
 
 def operation(dataset: LanceDataset, version: int) -> str:
