@@ -11,6 +11,7 @@ from laketag.errors import LaketagError
 if TYPE_CHECKING:
     from laketag.engines.local import Local
     from laketag.engines.protocol import Engine, Progress
+    from laketag.lake.cleaning import CleanReport, Kept, Leftover, clean
     from laketag.lake.differing import ColumnChange, ColumnNamed, DiffReport, LabelChange, LabelsMoved, diff
     from laketag.lake.evolving import EvolveReport, add_column, cast_column, drop_column, rename_column
     from laketag.lake.history import RestoreReport, VersionShown, VersionsReport, restore, versions
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from laketag.taggers.spec import Known
     from laketag.taggers.spec import find as find_tagger
     from laketag.taggers.spec import known as known_taggers
-    from laketag.tagging.cleaning import CleanReport, Kept, Leftover, clean
     from laketag.tagging.run import tag
     from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
     from laketag.walkthrough import DemoReport, demo
@@ -89,6 +89,7 @@ __all__ = [
 _HOMES = {
     "laketag.engines.local": ("Local",),
     "laketag.engines.protocol": ("Engine", "Progress"),
+    "laketag.lake.cleaning": ("CleanReport", "Kept", "Leftover", "clean"),
     "laketag.lake.differing": (
         "ColumnChange",
         "ColumnNamed",
@@ -108,7 +109,6 @@ _HOMES = {
     "laketag.taggers.pipeline": ("predict",),
     "laketag.taggers.protocol": ("Model", "Tagger"),
     "laketag.taggers.spec": ("Known", "find_tagger", "known_taggers"),
-    "laketag.tagging.cleaning": ("CleanReport", "Kept", "Leftover", "clean"),
     "laketag.tagging.run": ("tag",),
     "laketag.tagging.settings": ("ErrorCount", "Rows", "TagReport", "TagSettings"),
     "laketag.walkthrough": ("DemoReport", "demo"),

@@ -16,6 +16,8 @@ from laketag.shards import plan
 from laketag.shards.importing import ImportSettings, import_
 from tars import sample, write_tar
 
+pytestmark = pytest.mark.slow
+
 SHARDS, SAMPLES = 24, 40
 PROGRAM = f"""
 import sys
@@ -29,7 +31,6 @@ import_([sys.argv[1]], sys.argv[2], settings=ImportSettings(append=True), engine
 """
 
 
-@pytest.mark.parametrize("round_", range(3))
 def test_sigkill_at_a_random_moment_loses_and_repeats_nothing(tmp_path, monkeypatch, round_):
     monkeypatch.setattr(plan, "TASK_BYTES", 1)
     uri = str(tmp_path / "dataset")

@@ -19,6 +19,8 @@ from laketag.engines.local import Local
 from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
 
+pytestmark = pytest.mark.slow
+
 ROWS, CHUNK, WORKERS = 2000, 100, 2
 PROGRAM = f"""
 import sys
@@ -32,7 +34,6 @@ tag(sys.argv[1], [CountingTagger(sys.argv[2], 0.05)], settings=settings, engine=
 """
 
 
-@pytest.mark.parametrize("round_", range(3))
 def test_sigkill_at_a_random_moment_loses_and_repeats_next_to_nothing(tmp_path: Path, round_: int) -> None:
     folder, counted = _prepared(tmp_path)
     process = _start(folder, counted)

@@ -14,10 +14,10 @@ import pytest
 from datasets import labels, make, right_label, staged_files
 from fakes import CountingTagger, DigestLabel, predicted
 from laketag.errors import JobRefused
+from laketag.lake.lease import _NOTHING, Lease, leased
 from laketag.lake.location import Location
 from laketag.lake.staged import StagedFiles
 from laketag.tagging.job import job_of
-from laketag.tagging.lease import _NOTHING, Lease, leased
 from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
 
@@ -71,7 +71,7 @@ def test_a_second_run_of_the_same_job_is_refused_and_told_who_works(tmp_path: Pa
     make(tmp_path)
     job = job_of(DigestLabel(), [("bytes", "jpg")])
 
-    with leased(Location.of(str(tmp_path)), job, "all"):
+    with leased(Location.of(str(tmp_path)), job.digest, "a test"):
         with pytest.raises(JobRefused, match=socket.gethostname()):
             tag(str(tmp_path), [DigestLabel()])
         with pytest.raises(JobRefused, match="since"):
@@ -83,7 +83,7 @@ def test_slices_do_not_exclude_each_other(tmp_path: Path) -> None:
     make(tmp_path)
     job = job_of(DigestLabel(), [("bytes", "jpg")])
 
-    with leased(Location.of(str(tmp_path)), job, "1of2"):
+    with leased(Location.of(str(tmp_path)), job.digest, "a test", "1of2"):
         tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=(2, 2), chunk_rows=20))
 
     assert lance.dataset(str(tmp_path)).count_rows("SHA256 is not null") > 0

@@ -1,92 +1,191 @@
-"""Freeing what no version needs: old versions, files that no version refers to, bytes of deleted rows."""
+"""`clean`: what broken jobs left, and old versions; nothing that runs or has a name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from laketag.errors import CommitError
+from laketag.errors import JobRefused
 from laketag.lake.dataset import open_dataset
+from laketag.lake.freeing import compact_fragments, free_versions, staged_age
+from laketag.lake.history import PIN_PREFIX
+from laketag.lake.lease import Lease
 from laketag.lake.location import Location
-from laketag.lake.reading import first_line
+from laketag.lake.staged import StagedFiles
+
+if TYPE_CHECKING:
+    from laketag.lake.dataset import LanceDataset
+
+TWO_WEEKS = timedelta(days=14)
+# Ledgers of what was imported: they tell a later import what it need not read.
+_LEDGERS = "imported"
+_LEASE = "lease"
+# Imports have one lease together, and stage each in a folder of its own.
+_IMPORTING, _IMPORT = "importing", "import-"
+# And one without a lease is taken for dead once it staged nothing for so many seconds.
+_IMPORT_RESTS = 3600.0
 
 
 @dataclass(frozen=True)
-class Freed:
+class Leftover:
+    """Staged work of a job that does not run."""
+
+    job: str
+    """Its folder below `_laketag/`."""
+    files: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left alone, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CleanReport:
     """What was deleted, or would be."""
 
+    uri: str
+    version: int
+    """The dataset's version after it."""
+    deleted: bool
+    """Whether it was done; else nothing was touched."""
+    staged: tuple[Leftover, ...]
+    pins: tuple[str, ...]
+    """Lance tags of runs that died."""
     versions: int
+    """Old versions."""
     files: int
-    """Data, deletion, index and transaction files."""
+    """Their files, and orphans."""
     bytes: int
+    """Of those files."""
+    compacted: int
+    """Fragments written again."""
+    kept: tuple[Kept, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag clean --json` prints it."""
+        return asdict(self)
 
 
-def free_versions(location: Location, older_than: timedelta, *, yes: bool) -> Freed:
-    """Delete old versions with the files that only they have, and orphans that are at least 7 days old.
+def clean(
+    uri: str,
+    *,
+    older_than: timedelta = TWO_WEEKS,
+    yes: bool = False,
+    compact: bool = False,
+    storage_options: Mapping[str, str] | None = None,
+) -> CleanReport:
+    """Delete staged work that is old and that no run holds, old versions, and orphan files.
 
-    The latest version stays, and all that have a name; younger orphans may be another program's work.
+    Versions that have a name stay, and so does all that a running job needs. An orphan stays for 7 days.
+    Where the store does not tell the age of staged work, it counts as young.
 
     Args:
-        location: the dataset's.
-        older_than: the age from which a version is old.
+        uri: the dataset's.
+        older_than: how old is old; nothing says that every job that does not run is given up.
         yes: delete; else only say what would be.
+        compact: first write fragments again that are small or have many deleted rows, images included.
+        storage_options: for the dataset's store, as Lance takes them.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        JobRefused: it should be compacted while a job runs.
+        CommitError: the store or another writer was in the way.
     """
+    location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
-    options: dict[str, Any] = {"older_than": older_than, "error_if_tagged_old_versions": False}
-    stats: Any
-    try:
-        if yes:
-            stats = dataset.cleanup_old_versions(**options)
-        else:
-            stats = dataset.explain_cleanup_old_versions(**options).stats
-    except (OSError, ValueError) as error:
-        raise CommitError(f"old versions of {location.uri} cannot be deleted: {first_line(error)}") from error
-    files = (
-        stats.data_files_removed
-        + stats.transaction_files_removed
-        + stats.index_files_removed
-        + stats.deletion_files_removed
+    folders = _folders(location)
+    running = _running(folders)
+    if compact and running:
+        raise JobRefused(
+            f"job {min(running)[:12]} runs on {location.uri}; compact when it is done, "
+            "or clean without --compact"
+        )
+    old, kept = _sorted_out(location, folders, running, older_than)
+    pins = _dead_pins(dataset, running, folders.keys() - old.keys())
+    compacted = compact_fragments(location, yes=yes) if compact else 0
+    if yes:
+        for names in old.values():
+            StagedFiles(location, "").delete(names)
+        for pin in pins:
+            dataset.tags.delete(pin)
+    freed = free_versions(location, older_than, yes=yes)
+    return CleanReport(
+        uri=location.uri,
+        version=open_dataset(location).version,
+        deleted=yes,
+        staged=tuple(Leftover(job, len(names)) for job, names in old.items()),
+        pins=pins,
+        versions=freed.versions,
+        files=freed.files,
+        bytes=freed.bytes,
+        compacted=compacted,
+        kept=(*kept, *_kept_versions(dataset, pins)),
     )
-    return Freed(int(stats.old_versions), int(files), int(stats.bytes_removed))
 
 
-def compact(location: Location, *, yes: bool) -> int:
-    """Write fragments again that are small or have deleted rows; returns how many are, or would be.
-
-    The largest fragment sets the size: whole fragments of images are left as they are.
-    """
-    from lance.optimize import Compaction
-
-    dataset = open_dataset(location)
-    sizes = [each.metadata.num_rows for each in dataset.get_fragments()]
-    options: Any = {"target_rows_per_fragment": max(sizes, default=1)}
-    planned = Compaction.plan(dataset, options)
-    fragments = sum(len(task.fragments) for task in planned.tasks)
-    if yes and fragments:
-        try:
-            Compaction.execute(dataset, options)
-        except (OSError, ValueError) as error:
-            raise CommitError(
-                f"{location.uri} cannot be compacted: {first_line(error)}; run the same command again"
-            ) from error
-    return fragments
+def _folders(location: Location) -> dict[str, list[str]]:
+    """List the staged files of each job."""
+    folders: dict[str, list[str]] = {}
+    for name in StagedFiles(location, "").all_names():
+        job = name.partition("/")[0]
+        if job != _LEDGERS:
+            folders.setdefault(job, []).append(name)
+    return folders
 
 
-def staged_age(location: Location, names: list[str]) -> float | None:
-    """Give the seconds since the youngest of some staged files was written; None where the store hides it."""
-    import time
-    from pathlib import Path
+def _running(folders: Mapping[str, list[str]]) -> set[str]:
+    running = {job for job, names in folders.items() if _is_running(names)}
+    imports = {job for job in folders if job.startswith(_IMPORT)} if _IMPORTING in running else set()
+    return running | imports
 
-    from laketag.lake.staged import ROOT
 
-    if not location.is_local:
-        return None
-    written = []
-    for name in names:
-        try:
-            written.append((Path(location.uri) / ROOT / name).stat().st_mtime)
-        except FileNotFoundError:
-            # A run that goes on right now tidies up after itself.
-            return 0.0
-    return time.time() - max(written, default=0.0)
+def _is_running(names: list[str]) -> bool:
+    leases = [name.split("/") for name in names]
+    return any(
+        not Lease.of(parts[2]).is_dead()
+        for parts in leases
+        if len(parts) == 3 and parts[1] == _LEASE and not parts[2].startswith(".") and ".tmp" not in parts[2]
+    )
+
+
+def _sorted_out(
+    location: Location, folders: Mapping[str, list[str]], running: set[str], older_than: timedelta
+) -> tuple[dict[str, list[str]], list[Kept]]:
+    """Tell the work that is given up from what is kept."""
+    old, kept = {}, []
+    for job, names in sorted(folders.items()):
+        age = None if job in running else staged_age(location, names)
+        if job in running:
+            kept.append(Kept(job, "it runs"))
+        elif job.startswith(_IMPORT) and age is not None and age < _IMPORT_RESTS:
+            kept.append(Kept(job, "an import may be at work: something was staged within the hour"))
+        elif not older_than or (age is not None and age >= older_than.total_seconds()):
+            old[job] = names
+        elif age is None:
+            kept.append(Kept(job, "the store does not tell its age; --older-than 0 deletes it"))
+        else:
+            kept.append(
+                Kept(job, f"staged {timedelta(seconds=round(age))} ago; the same command goes on from it")
+            )
+    return old, kept
+
+
+def _dead_pins(dataset: LanceDataset, running: set[str], held: set[str]) -> tuple[str, ...]:
+    """List the tags of runs that died and whose work is not kept: a run holds its lease before its tag."""
+    alive = {job[:16] for job in running | held}
+    tags = [name for name in dataset.tags.list() if name.startswith(PIN_PREFIX)]
+    return tuple(sorted(tag for tag in tags if tag.removeprefix(PIN_PREFIX).partition("-")[0] not in alive))
+
+
+def _kept_versions(dataset: LanceDataset, pins: tuple[str, ...]) -> list[Kept]:
+    return [
+        Kept(f"version {held['version']}", f"it is named {name!r}")
+        for name, held in sorted(dataset.tags.list().items())
+        if name not in pins
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from laketag.errors import CommitError
 from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, create_dataset, verify_fragments
 from laketag.lake.columns import delete_data_file
 from laketag.lake.dataset import open_dataset
+from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.presence import keys_of
 from laketag.lake.staged import StagedFiles
@@ -62,8 +64,11 @@ def import_(
     started = time.monotonic()
     job = plan(find_shards(shards), Location.of(uri, storage_options), settings)
     run = _Import(job, engine)
-    version = run.finish()
-    return run.report(version, time.monotonic() - started)
+    if settings.dry_run:
+        return run.report(run.finish(), time.monotonic() - started)
+    # A part of its own: imports do not exclude each other, but `clean` must see that one is at work.
+    with leased(job.location, "importing", "an import", uuid.uuid4().hex):
+        return run.report(run.finish(), time.monotonic() - started)
 
 
 @dataclass

@@ -17,13 +17,13 @@ from laketag.engines.protocol import Engine
 from laketag.errors import Interrupted, JobRefused, TooManyErrors
 from laketag.lake.committing import commit_columns
 from laketag.lake.dataset import open_dataset
+from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.taggers.protocol import Tagger, check_together
 from laketag.taggers.spec import find
 from laketag.tagging.assembly import Assembly, StagedJob
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Done
-from laketag.tagging.lease import leased
 from laketag.tagging.pin import pinned
 from laketag.tagging.preparing import Run, plan
 from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
@@ -91,7 +91,7 @@ def _at_work(run: Run, settings: TagSettings) -> Iterator[None]:
     location = run.compute.location
     with ExitStack() as held:
         for job in run.jobs:
-            held.enter_context(leased(location, job, part))
+            held.enter_context(leased(location, job.digest, f"tagger {job.name!r}", part))
         held.enter_context(pinned(location, run.compute.version, run.jobs[0].digest, part))
         yield
 

@@ -1,4 +1,4 @@
-"""One run of a job at a time: a lease that says who works, since when, and that runs out with its holder.
+"""A lease on a piece of work: it says who works, since when, and runs out with its holder.
 
 A lease is a staged file whose name says all; it is renewed by writing the next one. Whoever wants to work
 writes a lease, then lists: of two that see each other the earlier stays. It costs no version of the dataset.
@@ -21,7 +21,6 @@ import pyarrow as pa
 from laketag.errors import JobRefused
 from laketag.lake.location import Location
 from laketag.lake.staged import StagedFiles
-from laketag.tagging.job import Job
 
 LASTS = 90.0
 """Seconds after which a holder that does not renew is taken for dead."""
@@ -31,7 +30,7 @@ _NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
 
 @dataclass(frozen=True, order=True)
 class Lease:
-    """A claim on a job, or on a slice of it."""
+    """A claim on some work, or on a slice of it."""
 
     since: int
     """Milliseconds since the epoch; the earlier claim stays."""
@@ -66,40 +65,46 @@ class Lease:
 
 
 @contextmanager
-def leased(location: Location, job: Job, part: str) -> Iterator[None]:
-    """Hold a job, or a slice of it, while the body runs.
+def leased(location: Location, work: str, name: str, part: str = "all") -> Iterator[None]:
+    """Hold a piece of work, or a slice of it, while the body runs.
+
+    Args:
+        location: the dataset's.
+        work: the folder below `_laketag/` that stands for it.
+        name: what people call it, for the message.
+        part: `all`, which excludes every other, or a slice, which excludes itself and `all`.
 
     Raises:
         JobRefused: another run holds it; the text says who, since when, and when the lease runs out.
     """
-    folder = StagedFiles(location, f"{job.digest}/lease")
-    now, name = _now(), uuid.uuid4().hex[:12]
-    lease = Lease(now, name, now + int(LASTS * 1000), part, os.getpid(), socket.gethostname())
+    folder = StagedFiles(location, f"{work}/lease")
+    now, own = _now(), uuid.uuid4().hex[:12]
+    lease = Lease(now, own, now + int(LASTS * 1000), part, os.getpid(), socket.gethostname())
     folder.write(lease.file, _NOTHING)
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(folder, lease, ended), daemon=True)
     try:
-        _check(folder, lease, job)
+        _check(folder, lease, name)
         thread.start()
         yield
     finally:
         ended.set()
         if thread.ident is not None:
             thread.join()
-        folder.delete([name for name in folder.names() if Lease.of(name).id == lease.id])
+        folder.delete([file for file in folder.names() if Lease.of(file).id == own])
 
 
-def _check(folder: StagedFiles, lease: Lease, job: Job) -> None:
-    for other in sorted(Lease.of(name) for name in folder.names()):
+def _check(folder: StagedFiles, lease: Lease, name: str) -> None:
+    for other in sorted(Lease.of(file) for file in folder.names()):
         if not lease.excludes(other):
             continue
         if other.is_dead():
             folder.delete([other.file])
         elif other < lease:
             raise JobRefused(
-                f"tagger {job.name!r} is at work on this dataset: process {other.pid} on {other.host}, since "
-                f"{_shown(other.since)}; wait for it, stop it, or divide the work with --slice (if it is "
-                f"dead, its lease runs out at {_shown(other.expires)})"
+                f"{name} is at work on this dataset: process {other.pid} on {other.host}, since "
+                f"{_shown(other.since)}; wait for it, stop it, or divide the work with `tag --slice` "
+                f"(if it is dead, its lease runs out at {_shown(other.expires)})"
             )
 
 

@@ -13,14 +13,14 @@ import pytest
 from datasets import labels, make, right_label, staged_files
 from fakes import DigestLabel
 from laketag.errors import DatasetNotFound, JobRefused
+from laketag.lake.cleaning import clean
 from laketag.lake.dataset import open_dataset
 from laketag.lake.evolving import add_column, drop_column
 from laketag.lake.history import versions
+from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.staged import StagedFiles
-from laketag.tagging.cleaning import clean
 from laketag.tagging.job import job_of
-from laketag.tagging.lease import leased
 from laketag.tagging.pin import pinned
 from laketag.tagging.run import tag
 
@@ -108,7 +108,7 @@ def test_a_running_job_loses_nothing(tmp_path: Path) -> None:
     make(tmp_path)
     location = Location.of(str(tmp_path))
     stage(tmp_path, JOB.digest, days=20)
-    with leased(location, JOB, "all"), pinned(location, 1, JOB.digest, "all"):
+    with leased(location, JOB.digest, JOB.name), pinned(location, 1, JOB.digest, "all"):
         add_column(str(tmp_path), "X", "1")
         drop_column(str(tmp_path), "X")
         staged = staged_files(tmp_path)
@@ -137,15 +137,17 @@ def test_what_a_killed_run_left_goes_when_it_is_given_up(tmp_path: Path) -> None
     assert [each.version for each in versions(str(tmp_path)).versions] == [2]
 
 
-def test_an_import_that_may_be_at_work_loses_nothing(tmp_path: Path) -> None:
+def test_an_import_at_work_loses_nothing(tmp_path: Path) -> None:
     make(tmp_path)
-    stage(tmp_path, "import-abc")
-    stage(tmp_path, "import-old", days=1)
+    stage(tmp_path, "import-abc", days=20)
 
-    report = clean(str(tmp_path), older_than=NOW, yes=True)
+    with leased(Location.of(str(tmp_path)), "importing", "an import"):
+        report = clean(str(tmp_path), older_than=NOW, yes=True)
+    afterwards = clean(str(tmp_path), yes=True)
 
-    assert [each.job for each in report.staged] == ["import-old"]
-    assert [each.name for each in report.kept] == ["import-abc"]
+    assert report.staged == ()
+    assert {each.name for each in report.kept} == {"import-abc", "importing"}
+    assert [each.job for each in afterwards.staged] == ["import-abc"]
 
 
 def test_the_ledger_of_what_was_imported_stays(tmp_path: Path) -> None:
