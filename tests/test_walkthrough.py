@@ -62,6 +62,19 @@ def test_the_commands_are_printed_as_one_can_type_them(shown: Shown) -> None:
     assert json.loads(json.dumps(report.to_json()))["uri"] == report.uri
 
 
+@pytest.mark.slow
+def test_a_second_demo_replaces_the_first_only_while_nothing_was_added(shown: Shown, tmp_path: Path) -> None:
+    folder = Path(shown[0].folder)
+    with (tmp_path / "output.txt").open("w") as out:
+        report = laketag.demo(folder, out=out)
+    laketag.add_column(report.uri, "MINE", "BRIGHTNESS * 2")
+
+    with pytest.raises(laketag.LaketagError, match=r"changed since the demo made it.*another folder"):
+        laketag.demo(folder)
+
+    assert "MINE" in [column.name for column in laketag.show(report.uri).columns]
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
 

@@ -62,12 +62,13 @@ def demo(folder: str | Path = "laketag-demo", *, out: TextIO | None = None) -> D
     """Run the whole line on real photographs, offline, and print each command before it runs.
 
     Args:
-        folder: made new, or an earlier demo's, whose content is then replaced.
+        folder: made new, or an earlier demo's, whose content is then replaced if nothing was added to it.
         out: a real file that prose and the commands' output go to; stdout where None.
 
     Raises:
         MissingExtra: scikit-image, whose photographs are used, or the nsfw model is not installed.
-        LaketagError: the folder holds something that is not a demo's, or a command failed.
+        LaketagError: the folder holds something that is not a demo's, the dataset there has been changed
+            since, or a command failed.
     """
     folder = Path(folder)
     photographs = _photographs()
@@ -81,6 +82,7 @@ def demo(folder: str | Path = "laketag-demo", *, out: TextIO | None = None) -> D
     )
     for explanation, arguments in _steps(str(folder / "shards"), uri):
         run.step(explanation, arguments)
+    (folder / _MARK).write_text(_state(uri))
     run.say(f"The dataset is {uri}. Go on from there: `laketag query --help`, `laketag tag --help`.")
     return DemoReport(str(folder), uri, tuple(map(str, shards)), tuple(run.commands))
 
@@ -158,9 +160,10 @@ def _make_room(folder: Path) -> None:
     mark = folder / _MARK
     if folder.exists() and not mark.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LaketagError(f"{folder} holds something that the demo did not make; name a new folder")
+    _refuse_changed(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        mark.write_text("")  # the version is written at the end: what a broken demo left is replaced
         for part in ("shards", "photos.lance"):
             shutil.rmtree(folder / part, ignore_errors=True)
         (folder / "shards").mkdir()
@@ -168,6 +171,29 @@ def _make_room(folder: Path) -> None:
         raise LaketagError(
             f"the demo cannot write to {folder}: {error.strerror}; name another folder"
         ) from error
+
+
+def _refuse_changed(folder: Path) -> None:
+    uri, mark = folder / "photos.lance", folder / _MARK
+    made = mark.read_text() if mark.is_file() else ""
+    if made and uri.exists() and _state(str(uri)) != made:
+        raise LaketagError(
+            f"{uri} has been changed since the demo made it, and a new demo would delete that;"
+            f" delete {folder} first or name another folder"
+        )
+
+
+def _state(uri: str) -> str:
+    """Say what tells a dataset that somebody went on with: its version, and work that is staged."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "laketag", "show", uri, "--json"], stdout=subprocess.PIPE, check=False
+    )
+    if shown.returncode:
+        raise LaketagError(
+            f"the dataset of the demo at {uri} cannot be read; delete it or name another folder"
+        )
+    report = json.loads(shown.stdout)
+    return f"version {report['version']}, {len(report['jobs'])} jobs staged\n"
 
 
 _EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
