@@ -43,7 +43,7 @@ def query(
     Raises:
         DatasetNotFound: there is no dataset.
         ColumnError: there is no such column.
-        BadSQL: Lance cannot run the filter or the query.
+        BadSQL: Lance cannot run the filter or the query, or it would do more than read.
     """
     dataset = open_dataset(Location.of(uri, storage_options), selection.at)
     reader = _by_sql(dataset, selection) if selection.sql is not None else _by_filter(dataset, selection)
@@ -87,6 +87,8 @@ def _ordering(schema: pa.Schema, text: str) -> Any:
 def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
     if selection.where or selection.columns or selection.order_by or selection.limit is not None:
         raise BadSQL("a whole query stands alone; put filter, columns, order and limit into its text")
+    if not sql.is_query(selection.sql or ""):
+        raise BadSQL(f"{selection.sql!r} is not a query; it must begin with select, with, values or explain")
     text = sql.for_query(selection.sql or "", dataset.schema.names)
     try:
         return dataset.sql(text).build().to_stream_reader()

@@ -18,11 +18,23 @@ _RESERVED = """
     true union using values when where with
 """
 _KEYWORDS = frozenset(_RESERVED.split())
+# A comment within a comment is left for what it is: where such a one ends, readers disagree.
+_GAP = r"(?:[\s(]|--[^\r\n]*\r?(?:\n|$)|/\*(?:(?!/\*|\*/).)*\*/)"
+# `explain analyze` runs what follows it, so that must be a query too.
+_QUERY = re.compile(
+    rf"{_GAP}*(?:explain{_GAP}+(?:analyze{_GAP}+)?(?:verbose{_GAP}+)?)?(?:select|with|values)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def quote(name: str) -> str:
     """Quote a column's name for a filter."""
     return f"`{name}`"
+
+
+def is_query(text: str) -> bool:
+    """Whether a statement reads and does nothing else: Lance's SQL can write files by `copy`."""
+    return _QUERY.match(text) is not None
 
 
 def for_filter(text: str, names: Sequence[str]) -> str:

@@ -1,0 +1,76 @@
+"""A query reads and does nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import laketag
+from laketag.errors import BadSQL
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    import lance
+
+    return str(lance.write_dataset(pa.table({"width": [1, 2]}), tmp_path / "photos.lance").uri)
+
+
+def run(uri: str, text: str) -> list[dict[str, int]]:
+    batches = laketag.query(uri, selection=laketag.Selection(sql=text))
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "copy dataset to 'FOLDER/out.csv'",
+        "(copy dataset to 'FOLDER/out.csv')",
+        "-- select\ncopy dataset to 'FOLDER/out.csv'",
+        "/* /* */ select */ copy dataset to 'FOLDER/out.csv'",
+        "--\rselect\ncopy dataset to 'FOLDER/out.csv'",
+        "explain analyze copy dataset to 'FOLDER/out.csv'",
+        "Explain Analyze /* select */ copy dataset to 'FOLDER/out.csv'",
+        "; copy dataset to 'FOLDER/out.csv'",
+        "select 1; copy dataset to 'FOLDER/out.csv'",
+        "with t as (select 1) insert into dataset select 5",
+        "create external table t stored as csv location 'FOLDER/in.csv'",
+        "create table t as select * from dataset",
+        "insert into dataset values (3)",
+        "drop table dataset",
+        "set datafusion.execution.batch_size = 1",
+        "selected",
+        "",
+    ],
+)
+def test_what_is_no_query_is_refused_on_one_line_and_writes_nothing(
+    uri: str, tmp_path: Path, text: str
+) -> None:
+    before = sorted(tmp_path.iterdir())
+
+    with pytest.raises(BadSQL) as raised:
+        run(uri, text.replace("FOLDER", str(tmp_path)))
+
+    assert "\n" not in str(raised.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select width from dataset",
+        "  -- widths;\r\n/* all of them */ SELECT width FROM dataset; ",
+        "(select width from dataset)",
+        "with t as (select width from dataset) select * from t",
+        "values (1), (2)",
+        "select(width) from dataset",
+    ],
+)
+def test_a_query_may_begin_in_any_way_that_reads(uri: str, text: str) -> None:
+    assert [list(row.values()) for row in run(uri, text)] == [[1], [2]]
+
+
+def test_a_query_is_explained(uri: str) -> None:
+    assert "width" in str(run(uri, "explain analyze select width from dataset"))
