@@ -115,6 +115,28 @@ class RaisesOn:
 
 
 @dataclass(frozen=True)
+class FailsAtFirst:
+    """BYTES: as `ByteLength`, but every row fails until there is a file `mended` in the folder."""
+
+    folder: str
+    batch_size: int = 32
+    name: ClassVar[str] = "mended"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = _BYTES
+
+    def identity(self) -> Mapping[str, str]:
+        return {"model": "mended"}
+
+    def load(self, device: str) -> FakeModel:
+        return FakeModel(self.predict)
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        if not Path(self.folder, "mended").exists():
+            raise RuntimeError("not mended yet")
+        return pa.record_batch([pa.array([len(value) for value in batch], pa.int64())], schema=_BYTES)
+
+
+@dataclass(frozen=True)
 class AbortsOn:
     """BYTES; ends its process, as a native crash does, where a row contains the marker."""
 

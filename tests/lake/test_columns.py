@@ -10,7 +10,7 @@ import pytest
 
 from datasets import make
 from laketag.errors import CommitError
-from laketag.lake.columns import verify_column_file, write_column_file
+from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file
 from laketag.lake.committing import FragmentColumns, commit_columns, transaction_properties
 from laketag.lake.location import Location
 
@@ -55,6 +55,40 @@ def test_an_existing_column_is_replaced_where_it_lies_with_others(tmp_path: Path
 
 def test_a_column_of_another_type_is_not_replaced(tmp_path: Path) -> None:
     make(tmp_path).add_columns({"SCORE": "'text'"})
+    unit = FragmentColumns(0, ColumnFile("never.lance", 100, 1))
 
     with pytest.raises(CommitError, match="'SCORE' is string now"):
-        commit_columns(Location.of(str(tmp_path)), SCHEMA, lambda dataset: [], {})
+        commit_columns(Location.of(str(tmp_path)), SCHEMA, lambda dataset: [unit], {})
+
+
+def test_a_lost_acknowledgement_ends_in_one_version_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path)
+    location = Location.of(str(tmp_path))
+    really_commit = lance.LanceDataset.commit
+    prepared = []
+
+    def commit_and_lose_the_answer(*given: object, **named: object) -> None:
+        really_commit(*given, **named)
+        raise OSError("connection reset")
+
+    def prepare(dataset: lance.LanceDataset) -> list[FragmentColumns]:
+        prepared.append(dataset.version)
+        file = write_column_file(location, dataset.data_storage_version, SCHEMA, [batch(100)])
+        return [FragmentColumns(1, file)]
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", commit_and_lose_the_answer)
+    version = commit_columns(location, SCHEMA, prepare, {})
+
+    assert (version.number, prepared) == (2, [1])
+    assert lance.dataset(str(tmp_path)).count_rows("SCORE is not null") == 100
+
+
+def test_where_nothing_is_left_to_say_no_version_is_made(tmp_path: Path) -> None:
+    dataset = make(tmp_path)
+    dataset.delete("number >= 0")
+
+    version = commit_columns(Location.of(str(tmp_path)), SCHEMA, lambda dataset: [], {})
+
+    assert (version.number, version.fragments) == (2, 0)

@@ -14,7 +14,8 @@ import pytest
 
 import datasets
 from datasets import PLAIN, Storage, labels, make, right_label, staged_files
-from fakes import DigestLabel, RaisesOn
+from fakes import DigestLabel, FailsAtFirst, RaisesOn
+from laketag.errors import TooManyErrors
 from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
@@ -176,3 +177,17 @@ def test_taggers_of_one_run_each_check_their_own_labels(tmp_path: Path) -> None:
     found = labels(tmp_path)
     assert found.pop(7) == hashlib.sha256(b"\xff").hexdigest()
     assert found == {n: right_label(n) for n in range(300) if n != 7}
+
+
+def test_of_a_failure_that_is_staged_and_its_retry_the_retry_counts(tmp_path: Path) -> None:
+    uri = str(tmp_path / "data")
+    make(tmp_path / "data", 8)
+    failing = FailsAtFirst(str(tmp_path))
+    with pytest.raises(TooManyErrors):
+        tag(uri, [failing])
+    (tmp_path / "mended").touch()
+
+    report = tag(uri, [failing], rows=Rows(retry_errors=True))
+
+    assert (report.computed, report.failed, report.errors) == (8, 0, ())
+    assert lance.dataset(uri).count_rows("BYTES is null") == 0

@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -33,22 +34,30 @@ class Answer:
 def serve(connection: Connection) -> None:
     """Run one function over the tasks that come, until the other end closes."""
     try:
-        fn = cloudpickle.loads(connection.recv_bytes())
+        pickled = connection.recv_bytes()
         while True:
-            index, task = cloudpickle.loads(connection.recv_bytes())
-            connection.send_bytes(cloudpickle.dumps(_answer(fn, index, task)))
+            connection.send_bytes(_answer(pickled, connection.recv_bytes()))
     except (EOFError, ConnectionError):
         return
 
 
-def _answer(fn: Any, index: int, task: Any) -> Answer:
+@lru_cache(maxsize=1)
+def _loaded(pickled: bytes) -> Any:
+    return cloudpickle.loads(pickled)
+
+
+def _answer(pickled: bytes, pair: bytes) -> bytes:
+    """Give the pickled answer; a function, a task or a result that does not pickle is an answer, too."""
+    index = -1
     try:
-        return Answer(index, fn(task))
+        index, task = cloudpickle.loads(pair)
+        answer: bytes = cloudpickle.dumps(Answer(index, _loaded(pickled)(task)))
     except LaketagError as error:
-        return Answer(index, error=error)
+        answer = cloudpickle.dumps(Answer(index, error=error))
     # The boundary of the process: whatever it is, the driver must see it, and this worker goes on.
     except Exception:
-        return Answer(index, trace=traceback.format_exc())
+        answer = cloudpickle.dumps(Answer(index, trace=traceback.format_exc()))
+    return answer
 
 
 def _die_with_the_driver(driver: int) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.committing import ATTEMPTS
-from laketag.lake.dataset import exists, open_dataset
+from laketag.lake.dataset import exists, leaf_ids, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.presence import version_with
 from laketag.lake.reading import first_line
@@ -187,7 +187,7 @@ def _metadata(
     from lance.fragment import DataFile, FragmentMetadata
 
     major, minor = (int(part) for part in storage_version.split("."))
-    ids = {field.name: _leaves(lance_schema.field(field.name), field.type) for field in schema}
+    ids = {field.name: leaf_ids(lance_schema.field(field.name), field.type) for field in schema}
     made = []
     for fragment in fragments:
         files = []
@@ -196,16 +196,3 @@ def _metadata(
             files.append(DataFile(file.name, fields, list(range(len(fields))), major, minor, file.size))
         made.append(FragmentMetadata(0, files, fragment.rows))
     return made
-
-
-def _leaves(field: Any, kind: pa.DataType) -> list[int]:
-    """List the ids under which a data file holds a column: those of its leaves; a blob is one leaf."""
-    if pa.types.is_struct(kind):
-        inner = [kind.field(i).type for i in range(kind.num_fields)]
-    elif pa.types.is_list(kind):
-        inner = [kind.value_type]
-    else:
-        return [int(field.id())]
-    return [
-        leaf for child, each in zip(field.children(), inner, strict=True) for leaf in _leaves(child, each)
-    ]

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
-from laketag.lake.dataset import field_id, open_dataset
+from laketag.lake.dataset import leaf_ids, open_dataset
 from laketag.lake.location import Location
 
 if TYPE_CHECKING:
@@ -71,19 +71,29 @@ def commit_columns(
 
     # A name of its own for this commit: found in the history, it says that an unanswered attempt arrived.
     mark = uuid.uuid4().hex
-    first_read = None
+    first_read = open_dataset(location).version
+    units: list[FragmentColumns] = []
     for attempt in range(ATTEMPTS):
         dataset = open_dataset(location)
-        first_read = dataset.version if first_read is None else first_read
         arrived = _find_commit(dataset, first_read, mark)
         if arrived is not None:
-            return Version(arrived, len(prepare(dataset)))
-        units = prepare(dataset)
+            return Version(arrived, len(units))
+        units = list(prepare(dataset))
+        if not units:  # every row that there was something to say of is gone
+            return Version(dataset.version, 0)
         try:
             number = _commit_once(location, dataset, columns, units, {**properties, _COMMIT_KEY: mark})
             return Version(number, len(units))
         except CommitConflictError:
             time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+        except OSError as error:
+            arrived = _find_commit(open_dataset(location), first_read, mark)
+            if arrived is not None:
+                return Version(arrived, len(units))
+            raise CommitError(
+                f"{location.uri}: the commit failed ({str(error).splitlines()[0][:200]}); "
+                "the work is staged, run the same command again"
+            ) from error
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts to commit; "
         "the labels are staged, run the same command again"
@@ -127,7 +137,7 @@ def _merge(
                 f"column {column.name!r} is {held} now, its labels are {column.type}; they are staged"
             )
     schema, leftover = _extended(dataset, new) if len(new) else (dataset.lance_schema, None)
-    fields = [field_id(schema, name) for name in columns.names]
+    fields = [leaf for column in columns for leaf in leaf_ids(schema.field(column.name), column.type)]
     files = {unit.fragment: unit.file for unit in units}
     fragments = []
     for fragment in dataset.get_fragments():

@@ -98,6 +98,19 @@ def field_id(schema: Any, name: str) -> int:
     return int(schema.field(name).id())
 
 
+def leaf_ids(field: Any, kind: pa.DataType) -> list[int]:
+    """List the ids under which a data file holds a column: those of its leaves; a blob is one leaf."""
+    if pa.types.is_struct(kind):
+        inner = [kind.field(i).type for i in range(kind.num_fields)]
+    elif pa.types.is_list(kind):
+        inner = [kind.value_type]
+    else:
+        return [int(field.id())]
+    return [
+        leaf for child, each in zip(field.children(), inner, strict=True) for leaf in leaf_ids(child, each)
+    ]
+
+
 def data_file(fragment: FragmentMetadata, field_id: int) -> str | None:
     """Name the data file that holds a field of a fragment; None where the fragment has none (all null)."""
     for file in fragment.files:

@@ -1,7 +1,8 @@
 """A lease on a piece of work: it says who works, since when, and runs out with its holder.
 
 A lease is a staged file whose name says all; it is renewed by writing the next one. Whoever wants to work
-writes a lease, then lists: of two that see each other the earlier stays. It costs no version of the dataset.
+lists, writes a lease, and lists again: whoever sees another gives way, so that of two at once at least
+one does, whatever their clocks say. It costs no version of the dataset.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _RENEWALS = 3
 _NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Lease:
     """A claim on some work, or on a slice of it."""
 
     since: int
-    """Milliseconds since the epoch; the earlier claim stays."""
+    """Milliseconds since the epoch."""
     id: str
     expires: int
     """Milliseconds since the epoch."""
@@ -80,6 +81,7 @@ def leased(location: Location, work: str, name: str, part: str = "all") -> Itera
     folder = StagedFiles(location, f"{work}/lease")
     now, own = _now(), uuid.uuid4().hex[:12]
     lease = Lease(now, own, now + int(LASTS * 1000), part, os.getpid(), socket.gethostname())
+    _check(folder, lease, name)
     folder.write(lease.file, _NOTHING)
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(folder, lease, ended), daemon=True)
@@ -95,12 +97,12 @@ def leased(location: Location, work: str, name: str, part: str = "all") -> Itera
 
 
 def _check(folder: StagedFiles, lease: Lease, name: str) -> None:
-    for other in sorted(Lease.of(file) for file in folder.names()):
+    for other in map(Lease.of, folder.names()):
         if not lease.excludes(other):
             continue
         if other.is_dead():
             folder.delete([other.file])
-        elif other < lease:
+        else:
             raise JobRefused(
                 f"{name} is at work on this dataset: process {other.pid} on {other.host}, since "
                 f"{_shown(other.since)}; wait for it, stop it, or divide the work with `tag --slice` "

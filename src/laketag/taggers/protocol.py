@@ -147,6 +147,11 @@ def _check_columns(tagger: Tagger) -> None:
     for column in columns.names:
         if not column or lowered.count(column.lower()) > 1:
             raise BadTagger(f"tagger {tagger.name}: column {column!r} is empty, given twice or reserved")
+        if not re.fullmatch(r"[^\W_][\w -]*", column):
+            raise BadTagger(
+                f"tagger {tagger.name}: column {column!r} is no name that a dataset can hold; begin it with "
+                "a letter or a digit, and go on with letters, digits, underscores, spaces and dashes"
+            )
 
 
 def _shown(value: object) -> str:

@@ -17,10 +17,10 @@ from laketag.lake.committing import FragmentColumns
 from laketag.lake.dataset import field_id
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, scan
-from laketag.tagging.job import Job
+from laketag.tagging.job import Job, has_columns
 from laketag.tagging.moving import follow
 from laketag.tagging.plan import ranges_of
-from laketag.tagging.staging import OFFSET, Index, Part, Staging, staged_labels
+from laketag.tagging.staging import OFFSET, Index, Staging, staged_labels
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -56,6 +56,8 @@ class Assembly:
 
     def prepare(self, dataset: LanceDataset) -> list[FragmentColumns]:
         """Make a verified column file for every fragment that has staged labels."""
+        for one in self.jobs:
+            has_columns(one.job, dataset.schema)  # another maker may have come first: it refuses then
         # Others may have compacted since the labels were staged, and again since the last attempt.
         self.jobs = [
             replace(one, index=follow(dataset, self.image_column, one.staging, one.index))
@@ -105,8 +107,7 @@ def _labels(dataset: LanceDataset, staged: StagedJob, piece: RowRange) -> Iterat
         for batch in scan(dataset, [piece], names):
             offsets = pc.bit_wise_and(batch["_rowaddr"], pa.scalar(0xFFFFFFFF, pa.uint64())).cast(pa.uint32())
             yield pa.table({OFFSET: offsets, **{name: batch[name] for name in names}})
-    parts: Sequence[Part] = sorted(staged.index.over(piece), key=lambda part: part.name)
-    yield from staged_labels(staged.staging, parts, names)
+    yield from staged_labels(staged.staging, staged.index.over(piece), names)
 
 
 def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> list[pa.Array]:

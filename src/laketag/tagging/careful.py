@@ -43,7 +43,10 @@ def carefully(compute: Compute, chunk: Chunk, wanted: Wanted) -> list[Labels]:
     if not len(wanted.addresses):
         return []
     found = _halve(LabelRows(compute, chunk), wanted)
-    return [_joined([labels[job] for labels in found if labels]) for job in range(len(compute.jobs))]
+    return [
+        _joined([_nothing(job.tagger), *(labels[number] for labels in found if labels)])
+        for number, job in enumerate(compute.jobs)
+    ]
 
 
 def _halve(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:

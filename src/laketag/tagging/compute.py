@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,10 @@ class Done:
 
     parts: tuple[tuple[Part, ...], ...]
     """For each job, what was staged."""
+    is_whole: bool = True
+    """False where the worker was told to stop: rows of the task may lack labels."""
+    seen: int = 0
+    """Rows of the task that the run selects."""
     computed: int = 0
     """Rows that a tagger was run on."""
     bytes_read: int = 0
@@ -103,8 +107,10 @@ class Compute:
 
         dataset = _dataset(self.location.uri, self.version, self.location)
         dataset.io_stats_incremental()
-        work = Work(self, dataset, task)
         begun = self.staging(0).begun()
+        if any(chunk.key in begun for chunk in task.chunks):
+            task = self._looked_up(task)
+        work = Work(self, dataset, task)
         try:
             fresh = [chunk for chunk in task.chunks if chunk.key not in begun]
             for chunk, labels in self.pipeline().run(work.chunks(fresh)):
@@ -116,6 +122,15 @@ class Compute:
         finally:
             work.end()
         return work.done(dataset.io_stats_incremental().read_bytes)
+
+    def _looked_up(self, task: Task) -> Task:
+        """Find what an attempt that died has staged of a task since it was planned."""
+        ranges = [rows for chunk in task.chunks for rows in chunk.ranges]
+        staged = [
+            index.plus(self.staging(job).parts(but=index.names)).within(ranges)
+            for job, index in enumerate(task.staged)
+        ]
+        return replace(task, staged=tuple(staged))
 
     def pipeline(self) -> Pipeline:
         """Load the taggers, once per process."""
@@ -163,6 +178,7 @@ class Work:
     task: Task
     markers: dict[str, list[str]] = field(default_factory=dict)
     parts: dict[int, list[Part]] = field(default_factory=dict)
+    seen: int = 0
     computed: int = 0
     bytes_written: int = 0
 
@@ -184,6 +200,7 @@ class Work:
             return Wanted(np.empty(0, np.int64), (), (), is_all=False)
         table = pa.Table.from_batches(batches).combine_chunks()
         addresses = table["_rowaddr"].to_numpy().astype(np.int64)
+        self.seen += len(addresses)
         found = [self._wanted_by(number, chunk, table, addresses) for number in range(len(compute.jobs))]
         some = np.logical_or.reduce([mask for mask, _ in found])
         return Wanted(
@@ -235,7 +252,7 @@ class Work:
     def done(self, bytes_read: int) -> Done:
         """Sum up."""
         parts = tuple(tuple(self.parts.get(number, ())) for number in range(len(self.compute.jobs)))
-        return Done(parts, self.computed, bytes_read, self.bytes_written)
+        return Done(parts, not stopping.requested(), self.seen, self.computed, bytes_read, self.bytes_written)
 
 
 @dataclass(frozen=True)

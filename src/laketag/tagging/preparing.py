@@ -55,9 +55,15 @@ class Run:
 
 
 def plan(
-    location: Location, dataset: LanceDataset, taggers: Sequence[Tagger], rows: Rows, settings: TagSettings
+    location: Location,
+    dataset: LanceDataset,
+    taggers: Sequence[Tagger],
+    rows: Rows,
+    settings: TagSettings,
+    *,
+    is_look: bool = False,
 ) -> Run:
-    """Find out what there is to do, without reading an image."""
+    """Find out what there is to do, without reading an image; a mere look leaves out what is staged."""
     _check(settings)
     image = image_column(dataset.schema, settings.column)
     inputs = _inputs(dataset.schema, taggers, image, settings.inputs)
@@ -86,8 +92,9 @@ def plan(
     )
     if missing == 0 and not any(suspect):
         return Run(compute, image, (), (), selected, 0, checked, is_whole)
+    stagings = [Staging(location, job.digest) for job in jobs]
     indexes = tuple(
-        _staged(dataset, image, Staging(location, job.digest)).of_slice(settings.slice) for job in jobs
+        Index() if is_look else _staged(dataset, image, one).of_slice(settings.slice) for one in stagings
     )
     every = chunks_of(ranges_of(dataset, image), chunk_rows, end)
     chunks = [chunk for chunk in every if is_in_slice(chunk.key, settings.slice)]
@@ -116,6 +123,11 @@ def _check(settings: TagSettings) -> None:
     if settings.slice is not None and not 1 <= settings.slice[0] <= settings.slice[1]:
         k, n = settings.slice
         raise JobRefused(f"--slice is {k}/{n}; give 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
+    for name, value in (("--batch-size", settings.batch_size), ("--threads", settings.threads)):
+        if value is not None and value < 1:
+            raise JobRefused(f"{name} is {value}; give a whole number from 1 on")
+    if settings.max_error_rate is not None and not 0 <= settings.max_error_rate <= 1:
+        raise JobRefused(f"--max-error-rate is {settings.max_error_rate}; give a share from 0 to 1")
 
 
 def _inputs(

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from laketag.engines.local import Local
@@ -27,14 +28,8 @@ from laketag.tagging.compute import Done
 from laketag.tagging.pin import pinned
 from laketag.tagging.preparing import Run, plan
 from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
-from laketag.tagging.staging import Staging, staged_labels
+from laketag.tagging.staging import OFFSET, Index, Part, Staging, staged_labels
 from laketag.tagging.watching import watching
-
-if TYPE_CHECKING:
-    pass
-
-_BATCHES_PER_CHUNK = 32
-_LEAST_CHUNK_ROWS = 1024
 
 
 def tag(
@@ -72,27 +67,33 @@ def tag(
     found = [find(tagger) if isinstance(tagger, str) else tagger for tagger in taggers]
     check_together(found)
     location = Location.of(uri, storage_options)
-    run = plan(location, open_dataset(location), found, rows, settings)
-    if settings.dry_run or not run.tasks:
-        return _report(run, Outcome(run.compute.version), started)
-    with _at_work(run, settings):
-        done = () if settings.commit_only else _computed(run, engine, settings)
-        if settings.stage_only:
-            return _report(run, Outcome(run.compute.version, done), started)
-        outcome = _committed(run, done, settings)
-        if not settings.commit_only:
-            _note_what_is_known(run)
+    look = plan(location, open_dataset(location), found, rows, settings, is_look=True)
+    if settings.dry_run or not look.tasks:
+        return _report(look, Outcome(look.compute.version), started)
+    with _leased(look, settings):
+        # Planned again: until the lease was held, another run of the job may have ended.
+        run = plan(location, open_dataset(location), found, rows, settings)
+        outcome = _done(run, engine, settings) if run.tasks else Outcome(run.compute.version)
     return _report(run, outcome, started)
 
 
+def _done(run: Run, engine: Engine, settings: TagSettings) -> Outcome:
+    with pinned(run.compute.location, run.compute.version, run.jobs[0].digest, settings.part):
+        done = () if settings.commit_only else _computed(run, engine, settings)
+        if settings.stage_only:
+            return Outcome(run.compute.version, done)
+        outcome = _committed(run, done, settings)
+        if not settings.commit_only:
+            _note_what_is_known(run)
+    return outcome
+
+
 @contextmanager
-def _at_work(run: Run, settings: TagSettings) -> Iterator[None]:
-    part = "all" if settings.slice is None else f"{settings.slice[0]}of{settings.slice[1]}"
-    location = run.compute.location
+def _leased(run: Run, settings: TagSettings) -> Iterator[None]:
     with ExitStack() as held:
         for job in run.jobs:
-            held.enter_context(leased(location, job.digest, f"tagger {job.name!r}", part))
-        held.enter_context(pinned(location, run.compute.version, run.jobs[0].digest, part))
+            name = f"tagger {job.name!r}"
+            held.enter_context(leased(run.compute.location, job.digest, name, settings.part))
         yield
 
 
@@ -103,12 +104,19 @@ def _computed(run: Run, engine: Engine, settings: TagSettings) -> tuple[Done, ..
     staging = run.compute.staging(0)
     try:
         with watching(staging, run.missing, settings.progress):
-            return tuple(engine.run(run.compute, run.tasks))
+            done = tuple(engine.run(run.compute, run.tasks))
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"stopped; {staging.rows_staged()} of {run.missing} rows are staged, "
-            "and the same command goes on from there"
-        ) from None
+        raise Interrupted(_stopped(staging, run)) from None
+    if not all(one.is_whole for one in done):
+        raise Interrupted(f"a worker was told to stop, so the run {_stopped(staging, run)}")
+    return done
+
+
+def _stopped(staging: Staging, run: Run) -> str:
+    return (
+        f"stopped; {staging.rows_staged()} of {run.missing} rows are staged, "
+        "and the same command goes on from there"
+    )
 
 
 @dataclass(frozen=True)
@@ -129,8 +137,13 @@ def _committed(run: Run, done: tuple[Done, ...], settings: TagSettings) -> Outco
     location, version = run.compute.location, run.compute.version
     staged = []
     for number, job in enumerate(run.jobs):
+        staging = Staging(location, job.digest)
         index = run.staged[number].plus(part for one in done for part in one.parts[number])
-        staged.append(StagedJob(job, Staging(location, job.digest), index))
+        # What a worker staged of a task before it died is in no result.
+        rest = Index.of(staging.parts(but=index.names)).of_slice(settings.slice)
+        staged.append(
+            StagedJob(job, staging, index.plus(part for ps in rest.by_file.values() for part in ps))
+        )
     if settings.commit_only and not any(one.index.by_file for one in staged):
         names = ", ".join(job.name for job in run.jobs)
         raise JobRefused(f"nothing is staged for {names}; run it without --commit-only first")
@@ -161,14 +174,12 @@ def _errors(staged: Sequence[StagedJob], most: float | None) -> tuple[tuple[Erro
     failed: set[tuple[str, int]] = set()
     rows = 0
     for one in staged:
-        name = one.job.error_column
         in_job = 0
         for file, parts in one.index.by_file.items():
-            for table in staged_labels(one.staging, parts, [name]):
-                in_job += len(table)
-                bad = table.filter(pc.is_valid(table[name]))
-                counts.update((one.job.name, reason) for reason in bad[name].to_pylist())
-                failed.update((file, offset) for offset in bad["offset"].to_pylist())
+            labelled, reasons = _latest(one, parts)
+            in_job += labelled
+            counts.update((one.job.name, reason) for reason in reasons.values())
+            failed.update((file, offset) for offset in reasons)
         rows = max(rows, in_job)
     errors = tuple(ErrorCount(tagger, reason, n) for (tagger, reason), n in counts.most_common())
     is_too_many = len(failed) == rows if most is None else len(failed) > most * rows
@@ -179,6 +190,24 @@ def _errors(staged: Sequence[StagedJob], most: float | None) -> tuple[tuple[Erro
             f"with --max-error-rate {len(failed) / rows:.2g}"
         )
     return errors, len(failed)
+
+
+def _latest(one: StagedJob, parts: Sequence[Part]) -> tuple[int, dict[int, str]]:
+    """Count the rows of an image file that have staged labels, and give the reasons of those that failed.
+
+    Of two labels of a row, the newer one counts, as it does in what is committed.
+    """
+    offsets: list[npt.NDArray[np.int64]] = []
+    reasons: dict[int, str] = {}
+    ordered = sorted(parts, key=lambda part: part.age)
+    for table in staged_labels(one.staging, ordered, [one.job.error_column]):
+        offsets.append(table[OFFSET].to_numpy())
+        if reasons:
+            for offset in set(reasons).intersection(offsets[-1].tolist()):
+                del reasons[offset]
+        bad = table.filter(pc.is_valid(table[one.job.error_column]))
+        reasons.update(zip(bad[OFFSET].to_pylist(), bad[one.job.error_column].to_pylist(), strict=True))
+    return len(np.unique(np.concatenate(offsets))), reasons
 
 
 def _report(run: Run, outcome: Outcome, started: float) -> TagReport:
@@ -192,7 +221,7 @@ def _report(run: Run, outcome: Outcome, started: float) -> TagReport:
         version_after=outcome.version,
         rows=run.rows,
         computed=computed,
-        skipped=run.rows - (computed if done else run.missing),
+        skipped=sum(one.seen for one in done) - computed if done else run.rows - run.missing,
         failed=outcome.failed,
         columns=tuple(name for job in run.jobs for name in job.columns.names),
         errors=outcome.errors,

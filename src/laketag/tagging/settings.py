@@ -50,6 +50,11 @@ class TagSettings:
     progress: Callable[[Progress], None] | None = None
     """Called now and then, from another thread."""
 
+    @property
+    def part(self) -> str:
+        """The slice as one word: `3of64`, or `all`."""
+        return "all" if self.slice is None else f"{self.slice[0]}of{self.slice[1]}"
+
 
 @dataclass(frozen=True)
 class ErrorCount:

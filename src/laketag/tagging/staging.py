@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,8 +21,7 @@ from laketag.tagging.plan import Chunk, is_in_slice
 _PARTS = "laketag.parts"
 _READERS = 32
 
-OFFSET = "offset"
-ROW_ID = "row_id"
+OFFSET = "__offset_in_file__"  # a name that no label column may have
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Part:
     """Index of its first row in the staged file."""
     rows: int
     """How many rows it has there, in the order of their offsets."""
+
+    @property
+    def age(self) -> str:
+        """Sorts the older first: of two labels of a row, the newer counts."""
+        return self.name.split(".")[2]
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Staging:
             labels: label, error and digest columns, in the order of the addresses.
             addresses: row addresses, in the chunk's order.
         """
-        name = f"{chunk.key}.{len(labels)}.{uuid.uuid4().hex[:12]}.lance"
+        name = f"{chunk.key}.{len(labels)}.{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.lance"
         fragments, offsets = addresses >> 32, addresses & 0xFFFFFFFF
         parts, first = [], 0
         for part in chunk.ranges:
@@ -86,9 +91,10 @@ class Staging:
         described = json.dumps([[p.file, p.start, p.stop, p.first, p.rows] for p in parts])
         return parts, self.files.write(name, table, {_PARTS: described})
 
-    def parts(self) -> list[Part]:
-        """List what is staged, from the footers of the staged files."""
-        files, names = self.files, self.files.names()
+    def parts(self, but: Collection[str] = ()) -> list[Part]:
+        """List what is staged, from the footers of the staged files, but for those that are known."""
+        files = self.files
+        names = [name for name in files.names() if name not in but]
 
         def read(name: str) -> list[Part]:
             return [Part(name, *values) for values in json.loads(files.metadata(name)[_PARTS])]
@@ -121,7 +127,7 @@ class Staging:
 
     def clear(self, index: Index) -> None:
         """Delete what an index names: it is committed. What other slices stage meanwhile stays."""
-        self.files.delete({part.name for parts in index.by_file.values() for part in parts})
+        self.files.delete(index.names)
 
 
 @dataclass(frozen=True)
@@ -141,16 +147,28 @@ class Index:
 
     def plus(self, parts: Iterable[Part]) -> Index:
         """Add parts."""
-        return Index.of([*(part for known in self.by_file.values() for part in known), *parts])
+        return Index.of([*self.parts, *parts])
+
+    @property
+    def parts(self) -> list[Part]:
+        """All parts."""
+        return [part for parts in self.by_file.values() for part in parts]
+
+    @property
+    def names(self) -> set[str]:
+        """The staged files."""
+        return {part.name for part in self.parts}
 
     def of_slice(self, part: tuple[int, int] | None) -> Index:
         """Keep what was staged for the chunks of a slice, so that slices do not commit each other's work."""
-        parts = (one for parts in self.by_file.values() for one in parts)
-        return Index.of(one for one in parts if is_in_slice(one.name.split(".")[0], part))
+        return Index.of(one for one in self.parts if is_in_slice(one.name.split(".")[0], part))
 
     def over(self, rows: RowRange) -> list[Part]:
-        """List the parts that may hold rows of a range."""
-        return [p for p in self.by_file.get(rows.file, ()) if p.start < rows.stop and rows.start < p.stop]
+        """List the parts that may hold rows of a range, the older first."""
+        parts = self.by_file.get(rows.file, ())
+        return sorted(
+            (part for part in parts if part.start < rows.stop and rows.start < part.stop), key=lambda p: p.age
+        )
 
     def within(self, ranges: Sequence[RowRange]) -> Index:
         """Keep only what concerns some ranges: all that a task needs to know."""
