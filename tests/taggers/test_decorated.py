@@ -99,6 +99,17 @@ def test_a_definition_that_cannot_be_is_refused_at_once(options: dict[str, objec
         tagger(**options)(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("columns", [("N",), ("N", "M")])
+def test_one_value_for_a_whole_batch_is_an_error_of_all_its_rows(columns: tuple[str, ...]) -> None:
+    @tagger(columns=dict.fromkeys(columns, pa.int64()), reads=("bytes",), batch_size=4)
+    def mistaken(values: list[bytes]) -> dict[str, list[int]]:
+        return {"M": [1 for _ in values], "N": [len(values)]} if "M" in columns else {"N": [len(values)]}
+
+    told = predict(mistaken, [b"", b"a", b"b", b"c"]).column("MISTAKEN_ERROR").to_pylist()
+
+    assert told == ["predict returned 1 values of N for a batch of 4"] * 4
+
+
 def test_a_users_module_reaches_a_process_that_does_not_have_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

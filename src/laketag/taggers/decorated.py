@@ -15,6 +15,7 @@ import pyarrow.types as kinds
 
 from laketag.errors import BadTagger
 from laketag.taggers.digest import canonical
+from laketag.taggers.predicting import WrongRows
 from laketag.taggers.protocol import BATCH_SIZE, IMAGE, check
 from laketag.taggers.syntax import meaning
 
@@ -84,6 +85,9 @@ class FunctionModel:
         names = [str(name) for name in result]
         types = [self.columns.field(n).type if n in self.columns.names else None for n in names]
         arrays = [_array(values, kind) for values, kind in zip(result.values(), types, strict=True)]
+        for name, array in zip(names, arrays, strict=True):
+            if len(array) != len(batch):
+                raise WrongRows(len(array), len(batch), name)
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
 

@@ -19,6 +19,15 @@ class ResultError(Exception):
     """What `predict` returned is not one row of the tagger's columns for each input."""
 
 
+class WrongRows(ResultError):
+    """`predict` returned other than one row for each input; no row can be told to be right."""
+
+    def __init__(self, returned: int, given: int, column: str = "") -> None:
+        """Name both numbers, and the column where it is one of several."""
+        what = f"{returned:,} values of {column}" if column else f"{returned:,} rows"
+        super().__init__(f"predict returned {what} for a batch of {given:,}"[:200])
+
+
 @dataclass(frozen=True)
 class Piece:
     """Some rows in order: their labels, or why all of them have none."""
@@ -26,6 +35,14 @@ class Piece:
     rows: int
     batch: pa.RecordBatch | None
     error: str | None
+
+
+@dataclass(frozen=True)
+class _Tried:
+    batch: pa.RecordBatch | None = None
+    error: str | None = None
+    is_memory: bool = False
+    is_final: bool = False
 
 
 class Predictor:
@@ -51,27 +68,28 @@ class Predictor:
         return pieces
 
     def _contained(self, values: list[Any]) -> list[Piece]:
-        batch, error, is_memory = self._tried(values)
-        if error is None:
-            return [Piece(len(values), batch, None)]
-        if len(values) == 1:
-            return [Piece(1, None, error)]
+        tried = self._tried(values)
+        if tried.error is None or tried.is_final or len(values) == 1:
+            return [Piece(len(values), tried.batch, tried.error)]
         half = (len(values) + 1) // 2
-        if is_memory:
+        if tried.is_memory:
             self._fits = min(self._fits, half)
         return self.predict(values[:half]) + self.predict(values[half:])
 
-    def _tried(self, values: list[Any]) -> tuple[pa.RecordBatch | None, str | None, bool]:
+    def _tried(self, values: list[Any]) -> _Tried:
         # Returns what is known of the error, not the error: its traceback would keep the batch's memory.
         before = perf_counter()
         try:
             batch = fitted(self._model.predict(list(values)), self._schema, rows=len(values))
             self._stats.predicted += len(values)
-            return batch, None, False
+            return _Tried(batch)
+        except WrongRows as error:
+            # Row by row, a function that gives one value for the whole batch would look right.
+            return _Tried(error=str(error), is_final=True)
         except ResultError as error:
-            return None, str(error), False
+            return _Tried(error=str(error))
         except Exception as error:  # a model raises anything at all
-            return None, reason(error), _is_out_of_memory(error)
+            return _Tried(error=reason(error), is_memory=_is_out_of_memory(error))
         finally:
             self._stats.predict_seconds += perf_counter() - before
 
@@ -87,9 +105,7 @@ def fitted(result: object, schema: pa.Schema, *, rows: int) -> pa.RecordBatch:
     if sorted(result.schema.names) != sorted(schema.names):
         raise ResultError(f"predict returned columns {result.schema.names}, not {schema.names}"[:200])
     if result.num_rows != rows:
-        # The numbers are left out: they differ from batch to batch, and what happened is the same.
-        more = "more" if result.num_rows > rows else "fewer"
-        raise ResultError(f"predict returned {more} rows than it was given")
+        raise WrongRows(result.num_rows, rows)
     return pa.RecordBatch.from_arrays([_cast(result.column(f.name), f) for f in schema], schema=schema)
 
 
