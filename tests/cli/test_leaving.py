@@ -73,6 +73,40 @@ def test_wrong_usage_exits_2_and_repeats_no_secret(
     assert "Traceback" not in done.stderr
 
 
+def test_a_dataset_that_cannot_be_written_is_one_line_with_its_path(
+    program: Program, shard: Path, tmp_path: Path
+) -> None:
+    # A file in the way stops root too, whom permissions do not stop.
+    (tmp_path / "file").write_text("in the way")
+
+    for uri in (tmp_path / "file", tmp_path / "file" / "photos.lance"):
+        done = program("import", str(shard), str(uri))
+
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert f"laketag: {uri} cannot be read or written" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_dataset_is_one_line_with_its_path(program: Program, imported: Path) -> None:
+    folders = [imported, *(path for path in imported.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        runs = [
+            program("tag", str(imported), "--with", "quality"),
+            program("add-column", str(imported), "X", "1"),
+        ]
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+    for done in runs:
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert str(imported) in done.stderr
+
+
 def test_no_command_prints_help(program: Program) -> None:
     done = program()
 

@@ -43,6 +43,17 @@ def staged(uri: str) -> list[str]:
     return [f.name for f in Path(uri, "_laketag").rglob("*.lance") if f.parent.name != "imported"]
 
 
+def test_an_empty_first_shard_is_named_and_the_others_are_read(tmp_path, uri):
+    empty = tmp_path / "a.tar"
+    empty.write_bytes(b"")
+    whole = write_tar(tmp_path / "b.tar", sample("x", {"width": 1}))
+
+    report = run(uri, empty, whole)
+
+    assert [row["__key__"] for row in rows(uri)] == ["x"]
+    assert "the file is empty" in json.dumps(report.to_json())
+
+
 def test_a_shard_becomes_version_1_of_an_ordinary_dataset(tmp_path, uri):
     shard = write_tar(
         tmp_path / "a.tar",

@@ -35,6 +35,10 @@ def test_a_file_is_a_shard_whatever_its_name(folder):
     assert (shard.url, shard.path, shard.size) == (str(folder / "notes.txt"), str(folder / "notes.txt"), 1)
 
 
+def test_a_text_alone_is_one_argument(folder):
+    assert find_shards(str(folder)) == find_shards([str(folder)])
+
+
 def test_a_folder_gives_its_tars_in_order(folder):
     assert names(str(folder)) == ["a.tgz", "b.tar.gz", "odd{1}.tar", "s-008.tar", "s-009.tar", "s-010.tar"]
 

@@ -51,9 +51,9 @@ class Job:
     def tasks(self) -> list[ImportTask]:
         """Group the shards: a large one alone, small ones together."""
         groups: list[list[Shard]] = []
-        size = TASK_BYTES
+        size = 0
         for shard in self.pending.shards:
-            if size + shard.size > TASK_BYTES:
+            if not groups or size + shard.size > TASK_BYTES:
                 groups.append([])
                 size = 0
             groups[-1].append(shard)

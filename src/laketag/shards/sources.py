@@ -36,14 +36,14 @@ def find_shards(arguments: Sequence[str]) -> list[Shard]:
     """Find the shards that arguments name, in order, each once.
 
     An argument is a tar, a folder of tars, a glob, a brace range (`{000..127}`, `{a,b}`), or `@FILE` with one
-    argument a line.
+    argument a line. A text alone is one argument.
 
     Raises:
         ShardNotFound: an argument names no shard.
         ShardRefused: an argument is of a kind that is not read.
     """
     found: dict[str, Shard] = {}
-    for argument in arguments:
+    for argument in [arguments] if isinstance(arguments, str) else arguments:
         for path in _paths(argument):
             real = os.path.abspath(path)
             if real not in found:
