@@ -44,7 +44,7 @@ EngineOptions = Annotated[
     ),
 ]
 Where = Annotated[
-    str | None, typer.Option(metavar="SQL", help='A filter, as "width > 512"; names are exact-case.')
+    str | None, typer.Option(metavar="SQL", help='A filter, as "width > 512"; write names as show does.')
 ]
 
 

@@ -23,7 +23,7 @@ class Selection:
     """Which rows and columns, in which order."""
 
     where: str | None = None
-    """A filter; names are columns, exact-case."""
+    """A filter; names are columns, written as `show` does."""
     columns: tuple[str, ...] | None = None
     """All but bytes and digests where None."""
     order_by: str | None = None
