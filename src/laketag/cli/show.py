@@ -94,7 +94,8 @@ def _staged(jobs: tuple[laketag.JobShown, ...]) -> list[str]:
         [
             "",
             *(
-                f"staged, not committed: {text.count(job.rows, 'row')} of job {_short(job.job)};"
+                f"staged, not committed: {text.count(job.rows, 'row')} by {job.tagger or 'a tagger'}"
+                f" (job {_short(job.job)});"
                 " the same tag command goes on from there"
                 for job in jobs
             ),

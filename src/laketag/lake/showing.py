@@ -10,7 +10,7 @@ from typing import Any
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset
 from laketag.lake.location import Location
-from laketag.lake.staged import StagedFiles
+from laketag.lake.staged import ROOT, StagedFiles
 
 _LABELS = "labels"
 
@@ -35,6 +35,8 @@ class JobShown:
     """The job's digest."""
     rows: int
     """Rows staged."""
+    tagger: str | None = None
+    """The tagger's name; None where the staged files went away meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,23 @@ def show(
 
 def _staged_jobs(location: Location) -> tuple[JobShown, ...]:
     rows: dict[str, int] = {}
+    last: dict[str, str] = {}
     for name in StagedFiles(location, "").names():
         job, _, rest = name.partition("/")
         if rest.startswith(f"{_LABELS}/"):
             rows[job] = rows.get(job, 0) + int(rest.split(".")[1])
-    return tuple(JobShown(job, count) for job, count in sorted(rows.items()))
+            last[job] = name
+    return tuple(JobShown(job, count, _tagger(location, last[job])) for job, count in sorted(rows.items()))
+
+
+def _tagger(location: Location, name: str) -> str | None:
+    """Tell the tagger from the columns in a staged file's footer: each has an error and a digest column."""
+    from lance.file import LanceFileSession
+
+    session = LanceFileSession(f"{location.uri}/{ROOT}", storage_options=dict(location.storage_options))
+    try:
+        columns = session.open_reader(name).metadata().schema.names
+    except (OSError, ValueError):  # committed and deleted since it was listed
+        return None
+    names = [column.removesuffix("_ERROR") for column in columns if column.endswith("_ERROR")]
+    return next((each.lower() for each in names if f"{each}_DIGEST" in columns), None)
