@@ -4,7 +4,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCHMARKS := startup tag_io tag_model memory
+BENCHMARKS := startup tag_io tag_model memory evolve
 ANY := not gpu and not weights
 
 .PHONY: help demo test test-fast check docs bench clean

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import benchmark_table
 import laketag
 from laketag.cli.app import app
 from programs import environment
@@ -129,3 +130,9 @@ def test_the_examples_of_a_page_run_in_order(page: Path, demo_folder: Path, tmp_
             check=False,
         )
         assert done.returncode == 0, f"{example.text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_benchmarks_page_has_the_figures_that_were_measured():
+    page = (ROOT / "benchmarks/README.md").read_text()
+
+    assert benchmark_table.filled(page) == page

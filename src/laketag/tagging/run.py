@@ -64,6 +64,7 @@ def tag(
         Interrupted: Ctrl-C or SIGTERM; the work so far is staged.
     """
     started = time.monotonic()
+    taggers = [taggers] if isinstance(taggers, str) else taggers
     found = [find(tagger) if isinstance(tagger, str) else tagger for tagger in taggers]
     check_together(found)
     location = Location.of(uri, storage_options)
@@ -141,9 +142,7 @@ def _committed(run: Run, done: tuple[Done, ...], settings: TagSettings) -> Outco
         index = run.staged[number].plus(part for one in done for part in one.parts[number])
         # What a worker staged of a task before it died is in no result.
         rest = Index.of(staging.parts(but=index.names)).of_slice(settings.slice)
-        staged.append(
-            StagedJob(job, staging, index.plus(part for ps in rest.by_file.values() for part in ps))
-        )
+        staged.append(StagedJob(job, staging, index.plus(rest.parts)))
     if settings.commit_only and not any(one.index.by_file for one in staged):
         names = ", ".join(job.name for job in run.jobs)
         raise JobRefused(f"nothing is staged for {names}; run it without --commit-only first")
