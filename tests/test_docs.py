@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import benchmark_table
 import pytest
 
-import benchmark_table
 import laketag
 from laketag.cli.app import app
 from programs import environment
