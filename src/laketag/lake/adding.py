@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from laketag.errors import CommitError
-from laketag.lake.committing import ATTEMPTS
+from laketag.lake.committing import ATTEMPTS, COMMIT_KEY, version_with
 from laketag.lake.dataset import exists, leaf_ids, open_dataset
 from laketag.lake.location import Location
-from laketag.lake.presence import version_with
 from laketag.lake.reading import first_line
 from laketag.lake.writing import STORAGE_VERSION
 
 if TYPE_CHECKING:
     from lance import LanceDataset
-
-_COMMIT_KEY = "laketag.commit"
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def create_dataset(
     operation = lance.LanceOperation.Overwrite(
         lance_schema, _metadata(lance_schema, schema, fragments, STORAGE_VERSION)
     )
-    transaction = lance.Transaction(0, operation, transaction_properties={**properties, _COMMIT_KEY: mark})
+    transaction = lance.Transaction(0, operation, transaction_properties={**properties, COMMIT_KEY: mark})
     try:
         made = lance.LanceDataset.commit(
             location.uri,
@@ -75,7 +72,7 @@ def create_dataset(
     except OSError as error:
         if exists(location):
             # An answer that got lost looks like somebody else's dataset, but for the mark.
-            if version_with(open_dataset(location), _COMMIT_KEY, mark, after=0) is not None:
+            if version_with(open_dataset(location), COMMIT_KEY, mark, after=0) is not None:
                 return 1
             raise CommitError(
                 f"another program made a dataset at {location.uri} meanwhile; run the same command again"
@@ -109,12 +106,12 @@ def append_fragments(
     for attempt in range(ATTEMPTS):
         dataset = open_dataset(location)
         # Appending is not idempotent: an attempt whose answer got lost must not be made again.
-        landed = version_with(dataset, _COMMIT_KEY, mark, after=first)
+        landed = version_with(dataset, COMMIT_KEY, mark, after=first)
         if landed is not None:
             return landed
         check(dataset)
         try:
-            return _append(location, dataset, schema, fragments, {**properties, _COMMIT_KEY: mark})
+            return _append(location, dataset, schema, fragments, {**properties, COMMIT_KEY: mark})
         except CommitConflictError:
             time.sleep(min(2.0, 0.05 * 2**attempt))
     raise CommitError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lance.fragment import FragmentMetadata
 
 ATTEMPTS = 20
-_COMMIT_KEY = "laketag.commit"
+COMMIT_KEY = "laketag.commit"
 _DROPPED = -2  # Lance's own mark for a field that a data file holds and no one reads
 
 
@@ -75,19 +75,19 @@ def commit_columns(
     units: list[FragmentColumns] = []
     for attempt in range(ATTEMPTS):
         dataset = open_dataset(location)
-        arrived = _find_commit(dataset, first_read, mark)
+        arrived = version_with(dataset, COMMIT_KEY, mark, after=first_read)
         if arrived is not None:
             return Version(arrived, len(units))
         units = list(prepare(dataset))
         if not units:  # every row that there was something to say of is gone
             return Version(dataset.version, 0)
         try:
-            number = _commit_once(location, dataset, columns, units, {**properties, _COMMIT_KEY: mark})
+            number = _commit_once(location, dataset, columns, units, {**properties, COMMIT_KEY: mark})
             return Version(number, len(units))
         except CommitConflictError:
             time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
         except OSError as error:
-            arrived = _find_commit(open_dataset(location), first_read, mark)
+            arrived = version_with(open_dataset(location), COMMIT_KEY, mark, after=first_read)
             if arrived is not None:
                 return Version(arrived, len(units))
             raise CommitError(
@@ -176,10 +176,19 @@ def _attach(metadata: FragmentMetadata, file: ColumnFile, fields: list[int], sto
     metadata.files[:] = [*kept, lance.fragment.DataFile(file.name, fields, indices, major, minor, file.size)]
 
 
-def _find_commit(dataset: LanceDataset, since: int, mark: str) -> int | None:
-    for number in range(dataset.version, since, -1):
-        if (transaction_properties(dataset, number) or {}).get(_COMMIT_KEY) == mark:
-            return number
+def delete_unused(location: Location, made: Iterable[ColumnFile], used: Sequence[FragmentColumns]) -> None:
+    """Delete the column files of attempts that lost to another writer."""
+    kept = {unit.file.name for unit in used}
+    for file in made:
+        if file.name not in kept:
+            delete_data_file(location, file.name)
+
+
+def version_with(dataset: LanceDataset, key: str, value: str, *, after: int) -> int | None:
+    """Find the latest version after another one whose transaction carries a property."""
+    for version in range(dataset.version, after, -1):
+        if (transaction_properties(dataset, version) or {}).get(key) == value:
+            return version
     return None
 
 
@@ -187,10 +196,8 @@ def read_transaction(dataset: LanceDataset, version: int) -> Any:
     """Read what made a version; None where its transaction is gone or cannot be read."""
     try:
         return dataset.read_transaction(version)
-    except (OSError, ValueError):
-        return None
-    # pylance 14.0.2 cannot make its own value of a compaction that remapped an index.
-    except TypeError:
+    # TypeError: pylance 14.0.2 cannot make its own value of a compaction that remapped an index.
+    except (OSError, ValueError, TypeError):
         return None
 
 

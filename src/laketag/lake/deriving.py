@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from laketag.errors import BadSQL, ColumnError
 from laketag.lake import sql
-from laketag.lake.columns import ColumnFile, delete_data_file, verify_column_file, write_column_file
-from laketag.lake.committing import FragmentColumns
+from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file
+from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.location import Location
 from laketag.lake.reading import address, first_line
 
@@ -76,10 +76,7 @@ class Derivation:
 
     def drop_unused(self) -> None:
         """Delete the column files of attempts that lost to another writer."""
-        used = {unit.file.name for unit in self.used}
-        for file in self.made.values():
-            if file.name not in used:
-                delete_data_file(self.location, file.name)
+        delete_unused(self.location, self.made.values(), self.used)
 
     def _is_rowwise(self) -> bool:
         return not re.search(r"\b(over|select)\b", self.expression, re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What a dataset has: shards and samples, told from its rows; jobs, told from its transactions."""
+"""Which shards and samples a dataset has, told from its rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
-
-from laketag.lake.committing import transaction_properties
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -37,11 +35,3 @@ def keys_of(dataset: LanceDataset, urls: Collection[str]) -> dict[str, frozenset
             for url, key in zip(batch.column(URL).to_pylist(), batch.column(KEY).to_pylist(), strict=True):
                 keys[url].add(key)
     return {url: frozenset(found) for url, found in keys.items()}
-
-
-def version_with(dataset: LanceDataset, key: str, value: str, *, after: int) -> int | None:
-    """Find the latest version after another one whose transaction carries a property."""
-    for version in range(dataset.version, after, -1):
-        if (transaction_properties(dataset, version) or {}).get(key) == value:
-            return version
-    return None

@@ -54,7 +54,7 @@ def scan(
     addresses: npt.NDArray[np.uint64] | None = None,
     row_bytes: int = 0,
 ) -> Iterator[pa.RecordBatch]:
-    """Stream live rows of some ranges, in order, with `_rowaddr` and `_rowid` beside the columns.
+    """Stream live rows of some ranges, in order, with `_rowaddr` beside the columns.
 
     Args:
         dataset: pinned to a version.
@@ -79,7 +79,6 @@ def scan(
             filter=" and ".join(filters) or None,
             fragments=[_fragment(dataset, part.fragment) for part in ranges] or None,
             with_row_address=True,
-            with_row_id=True,
             blob_handling="all_binary",
             batch_size=max(1, min(4096, _BATCH_BYTES // max(1, row_bytes))),
             io_buffer_size=_IO_BUFFER,

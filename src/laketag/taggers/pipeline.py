@@ -69,7 +69,7 @@ class Pipeline:
         check_together([check(tagger) for tagger in taggers])
         self.stats = Stats()
         self._stop = stop
-        self._threads = threads or _cores()
+        self._threads = threads or cores()
         self._budget_bytes = budget_bytes
         self._models = [(tagger, _loaded(tagger, device)) for tagger in taggers]
         self._predictors = [
@@ -141,8 +141,8 @@ def _flushed(sheets: list[Sheet], stop: Callable[[], bool]) -> bool:
     return True
 
 
-def _cores() -> int:
-    # A container's share, where the system can tell it.
+def cores() -> int:
+    """Count the cores that this process may use: a container's share, where the system can tell it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

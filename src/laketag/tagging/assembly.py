@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.lake.columns import ColumnFile, delete_data_file, verify_column_file, write_column_file
-from laketag.lake.committing import FragmentColumns
+from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file
+from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.dataset import field_id
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, scan
@@ -71,10 +71,7 @@ class Assembly:
 
     def drop_unused(self) -> None:
         """Delete the column files of attempts that lost to another writer."""
-        used = {unit.file.name for unit in self.used}
-        for file in self.made.values():
-            if file.name not in used:
-                delete_data_file(self.location, file.name)
+        delete_unused(self.location, self.made.values(), self.used)
 
     def _parts(self, rows: RowRange) -> bool:
         return any(staged.index.over(rows) for staged in self.jobs)

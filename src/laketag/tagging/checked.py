@@ -16,7 +16,6 @@ import pyarrow as pa
 from laketag.lake.dataset import data_file, field_id
 from laketag.lake.lineage import rewritten
 from laketag.lake.location import Location
-from laketag.lake.reading import RowRange
 from laketag.lake.staged import StagedFiles
 from laketag.tagging.job import Job
 from laketag.tagging.plan import ranges_of
@@ -57,11 +56,9 @@ def write_checked(location: Location, job: Job, checked: Checked) -> None:
 
 def suspects(dataset: LanceDataset, job: Job, image_column: str, checked: Checked) -> frozenset[int]:
     """Name the fragments whose labels may be stale: they have labels, and their image file is not known."""
-    field = field_id(dataset.lance_schema, job.digest_column)
     files = checked.files | rewritten(dataset, image_column, checked.files, checked.version)
-    labelled = {f.fragment_id for f in dataset.get_fragments() if data_file(f.metadata, field)}
     unknown = {rows.fragment for rows in ranges_of(dataset, image_column) if rows.file not in files}
-    return frozenset(labelled & unknown)
+    return _labelled(dataset, job) & unknown
 
 
 def known_after(
@@ -76,17 +73,16 @@ def known_after(
     if is_whole:
         return Checked(dataset.version, frozenset(rows.file for rows in ranges))
     kept = checked.files | rewritten(dataset, image_column, checked.files, checked.version)
-    return Checked(
-        dataset.version, kept | {rows.file for rows in ranges if not _has_labels(dataset, job, rows)}
-    )
+    labelled = _labelled(dataset, job)
+    return Checked(dataset.version, kept | {rows.file for rows in ranges if rows.fragment not in labelled})
 
 
-def _has_labels(dataset: LanceDataset, job: Job, rows: RowRange) -> bool:
+def _labelled(dataset: LanceDataset, job: Job) -> frozenset[int]:
+    """Name the fragments that have a data file with the job's labels."""
     if job.digest_column not in dataset.schema.names:
-        return False
+        return frozenset()
     field = field_id(dataset.lance_schema, job.digest_column)
-    fragment = dataset.get_fragment(rows.fragment)
-    return fragment is not None and data_file(fragment.metadata, field) is not None
+    return frozenset(f.fragment_id for f in dataset.get_fragments() if data_file(f.metadata, field))
 
 
 def _folder(location: Location, job: Job) -> StagedFiles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from laketag.lake.committing import commit_columns
 from laketag.lake.dataset import open_dataset
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
+from laketag.taggers.pipeline import cores
 from laketag.taggers.protocol import Tagger, check_together
 from laketag.taggers.spec import find
 from laketag.tagging.assembly import Assembly, StagedJob
@@ -101,7 +101,7 @@ def _leased(run: Run, settings: TagSettings) -> Iterator[None]:
 def _computed(run: Run, engine: Engine, settings: TagSettings) -> tuple[Done, ...]:
     if settings.threads is None:
         workers = getattr(engine, "workers", 1)
-        run = replace(run, compute=replace(run.compute, threads=max(1, (os.cpu_count() or 1) // workers)))
+        run = replace(run, compute=replace(run.compute, threads=max(1, cores() // workers)))
     staging = run.compute.staging(0)
     try:
         with watching(staging, run.missing, settings.progress):
