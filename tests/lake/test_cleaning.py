@@ -20,8 +20,8 @@ from laketag.lake.history import versions
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.staged import StagedFiles
+from laketag.tagging.holding import pinned
 from laketag.tagging.job import job_of
-from laketag.tagging.pin import pinned
 from laketag.tagging.run import tag
 
 NOW = datetime.timedelta(0)

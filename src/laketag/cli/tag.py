@@ -30,6 +30,18 @@ _With = Annotated[
     ),
 ]
 _RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Tag rows that failed once more.")]
+_Recompute = Annotated[
+    bool,
+    typer.Option(
+        "--recompute", help="Tag all rows, and replace columns of these names that something else made."
+    ),
+]
+_CommitEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--commit-every", metavar="N", min=1, help="Commit on the way too, after every N fragments."
+    ),
+]
 _Column = Annotated[
     str | None, typer.Option(metavar="NAME", help="The image column, where it is not found by itself.")
 ]
@@ -70,6 +82,7 @@ def tag(
     where: Where = None,
     limit: _Limit = None,
     retry_errors: _RetryErrors = False,
+    recompute: _Recompute = False,
     column: _Column = None,
     inputs: _Input = None,
     chunk_rows: _ChunkRows = None,
@@ -77,6 +90,7 @@ def tag(
     device: _Device = "cpu",
     threads: _Threads = None,
     max_error_rate: _MaxErrorRate = None,
+    commit_every: _CommitEvery = None,
     part: _Slice = None,
     stage_only: _StageOnly = False,
     commit_only: _CommitOnly = False,
@@ -104,6 +118,7 @@ def tag(
             device=device,
             threads=threads,
             max_error_rate=max_error_rate,
+            commit_every=commit_every,
             slice=_slice(part),
             stage_only=stage_only,
             commit_only=commit_only,
@@ -114,7 +129,7 @@ def tag(
             uri,
             taggers,
             storage_options=pairs("--storage-option", storage_option),
-            rows=laketag.Rows(where, limit, retry_errors),
+            rows=laketag.Rows(where, limit, retry_errors, recompute),
             settings=settings,
             engine=place,
         )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -35,7 +35,7 @@ class Local:
     grace: float = 60.0
     """Seconds that workers get to stage what they have when the run is stopped."""
 
-    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Generator[R, None, None]:
         """Yield each task's result as it comes; see `Engine.run`."""
         if not tasks:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -13,7 +13,7 @@ R = TypeVar("R")
 class Engine(Protocol):
     """Where tasks run. It knows nothing of images, models or Lance."""
 
-    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Generator[R, None, None]:
         """Yield `fn(task)` for every task, once each, in the order in which they finish.
 
         `fn`, tasks and results must pickle (cloudpickle). A task whose worker dies is tried again,

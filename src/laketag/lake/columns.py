@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.location import Location
+
+_SAMPLED_BATCHES = 32
+_SAMPLED_ROWS = 8  # of each of these batches
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,28 @@ def write_column_file(
     return ColumnFile(name, rows or 0, writer.size_bytes or 0)
 
 
+def write_verified(
+    location: Location,
+    storage_version: str,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    rows: int,
+) -> ColumnFile:
+    """Write the columns of one fragment, then read the file back before anyone believes it.
+
+    Rows, types and nulls are held against what was given, and the values of a sample of rows.
+
+    Raises:
+        CommitError: the file is not what was written.
+    """
+    witness = _Witness()
+    file = write_column_file(location, storage_version, schema, witness.watched(batches))
+    verify_column_file(location, file, schema, rows)
+    witness.check(location, file, schema)
+    return file
+
+
 def verify_column_file(location: Location, file: ColumnFile, schema: pa.Schema, rows: int) -> None:
     """Open a column file again and hold it against what it must be.
 
@@ -58,11 +85,7 @@ def verify_column_file(location: Location, file: ColumnFile, schema: pa.Schema, 
     Raises:
         CommitError: it is short, long or of other types.
     """
-    from lance.file import LanceFileReader
-
-    reader = LanceFileReader(
-        f"{location.uri}/data/{file.name}", storage_options=dict(location.storage_options)
-    )
+    reader = _reader(location, file, None)
     found = reader.metadata().schema
     if reader.num_rows() != rows:
         raise CommitError(
@@ -71,6 +94,62 @@ def verify_column_file(location: Location, file: ColumnFile, schema: pa.Schema, 
     wrong = [f.name for f in schema if found.names.count(f.name) != 1 or found.field(f.name).type != f.type]
     if wrong or len(found) != len(schema):
         raise CommitError(f"column file {file.name} has types {found.types} where {schema.types} were meant")
+
+
+@dataclass
+class _Witness:
+    """What passed by while a file was written: nulls of every column, values of some rows."""
+
+    nulls: dict[str, int] = field(default_factory=dict)
+    rows: list[int] = field(default_factory=list)
+    """Indices of the sampled rows in the file."""
+    values: list[pa.RecordBatch] = field(default_factory=list)
+    _seen: int = 0
+
+    def watched(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                self.nulls[name] = self.nulls.get(name, 0) + column.null_count
+            if len(batch) and len(self.values) < _SAMPLED_BATCHES:
+                some = np.unique(np.linspace(0, len(batch) - 1, _SAMPLED_ROWS).astype(np.int64))
+                self.rows += (self._seen + some).tolist()
+                self.values.append(batch.take(pa.array(some)))
+            self._seen += len(batch)
+            yield batch
+
+    def check(self, location: Location, file: ColumnFile, schema: pa.Schema) -> None:
+        if not self.rows:
+            return
+        # Vectors and the like are read back in the sample only: they are what weighs.
+        plain = [each.name for each in schema if not pa.types.is_nested(each.type)]
+        nulls = dict.fromkeys(plain, 0)
+        for batch in (
+            _reader(location, file, plain).read_all(batch_size=1 << 16).to_batches() if plain else ()
+        ):
+            for name in plain:
+                nulls[name] += batch[name].null_count
+        for name in plain:
+            if nulls[name] != self.nulls[name]:
+                raise CommitError(
+                    f"column file {file.name} has {nulls[name]} nulls in {name!r} where "
+                    f"{self.nulls[name]} were written; nothing is committed, run the same command again"
+                )
+        read = _reader(location, file, None).take_rows(self.rows).to_table()
+        for name in schema.names:
+            meant = [value for batch in self.values for value in batch[name].to_pylist()]
+            # As text: a NaN is equal to itself there.
+            if repr(read[name].to_pylist()) != repr(meant):
+                raise CommitError(
+                    f"column file {file.name} does not hold the values of {name!r} that were written; "
+                    "nothing is committed, run the same command again"
+                )
+
+
+def _reader(location: Location, file: ColumnFile, columns: list[str] | None) -> Any:
+    from lance.file import LanceFileReader
+
+    uri, options = f"{location.uri}/data/{file.name}", dict(location.storage_options)
+    return LanceFileReader(uri, storage_options=options, columns=columns)
 
 
 def delete_data_file(location: Location, name: str) -> None:

@@ -111,6 +111,21 @@ def leaf_ids(field: Any, kind: pa.DataType) -> list[int]:
     ]
 
 
+def column_ids(dataset: LanceDataset, names: Sequence[str]) -> list[int]:
+    """List the ids under which data files hold some columns that are there, in the order of the names."""
+    known = dataset.lance_schema
+    return [leaf for name in names for leaf in leaf_ids(known.field(name), dataset.schema.field(name).type)]
+
+
+def source(fragment: FragmentMetadata, ids: Sequence[int]) -> str:
+    """Name the data files that hold some fields of a fragment: whoever changes a value writes another one.
+
+    Where the fragment holds none of them (they are null), any file of it names its rows as well.
+    """
+    files = dict.fromkeys(file for field in ids if (file := data_file(fragment, field)))
+    return " ".join(files) or str(fragment.files[0].path)
+
+
 def data_file(fragment: FragmentMetadata, field_id: int) -> str | None:
     """Name the data file that holds a field of a fragment; None where the fragment has none (all null)."""
     for file in fragment.files:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from laketag.errors import BadSQL, ColumnError
 from laketag.lake import sql
-from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file
+from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.location import Location
 from laketag.lake.reading import address, first_line
@@ -125,9 +125,7 @@ class Derivation:
     def _write(self, dataset: LanceDataset, fragment: int, values: pa.Array) -> ColumnFile:
         schema = pa.schema([(self.name, values.type)])
         batch = pa.record_batch([values], schema=schema)
-        file = write_column_file(self.location, dataset.data_storage_version, schema, [batch])
-        verify_column_file(self.location, file, schema, len(values))
-        return file
+        return write_verified(self.location, dataset.data_storage_version, schema, [batch], rows=len(values))
 
     def _not_one_each(self) -> BadSQL:
         return BadSQL(

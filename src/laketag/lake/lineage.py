@@ -1,12 +1,13 @@
-"""Where image files come from: which of them hold the very images that were there before."""
+"""Where data files come from: which of them hold the very values that were there before."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from laketag.lake.committing import read_transaction
-from laketag.lake.dataset import data_file, field_id
+from laketag.lake.dataset import column_ids, source
 from laketag.lake.reading import RowRange
 
 if TYPE_CHECKING:
@@ -26,32 +27,37 @@ class Rewrite:
     """The fragments that came about."""
 
 
-def rewrites(dataset: LanceDataset, image_column: str, since: int = 0) -> list[Rewrite]:
-    """List the compactions after a version, the oldest first; those cleaned away are not there."""
-    field = field_id(dataset.lance_schema, image_column)
+def rewrites(dataset: LanceDataset, columns: Sequence[str], since: int = 0) -> list[Rewrite]:
+    """List the compactions after a version, the oldest first; those cleaned away are not there.
+
+    The rows' sources are the data files of the columns.
+    """
+    ids = column_ids(dataset, columns)
     found = []
     for version in range(since + 1, dataset.version + 1):
         for old, new in _groups(dataset, version):
-            parts = tuple(_rows(fragment, field) for fragment in old), tuple(_rows(f, field) for f in new)
+            parts = tuple(_rows(fragment, ids) for fragment in old), tuple(_rows(f, ids) for f in new)
             found.append(Rewrite(version, *parts))
     return found
 
 
-def rewritten(dataset: LanceDataset, image_column: str, known: frozenset[str], since: int) -> frozenset[str]:
-    """Follow compaction: name the data files that were made of known ones and of nothing else.
+def rewritten(
+    dataset: LanceDataset, columns: Sequence[str], known: frozenset[str], since: int
+) -> frozenset[str]:
+    """Follow compaction: name the sources that were made of known ones and of nothing else.
 
     Args:
         dataset: at the version up to which to follow.
-        image_column: its data files are the ones in question.
-        known: data files to begin with.
+        columns: their data files are the sources in question.
+        known: sources to begin with.
         since: the version at which they were known.
 
-    Returns the data files that came about; a transaction that was cleaned away explains nothing.
+    Returns the sources that came about; a transaction that was cleaned away explains nothing.
     """
     found: set[str] = set()
-    for rewrite in rewrites(dataset, image_column, since):
-        if all(rows.file in known or rows.file in found for rows in rewrite.old):
-            found.update(rows.file for rows in rewrite.new)
+    for rewrite in rewrites(dataset, columns, since):
+        if all(rows.source in known or rows.source in found for rows in rewrite.old):
+            found.update(rows.source for rows in rewrite.new)
     return frozenset(found)
 
 
@@ -67,6 +73,5 @@ def _groups(
     return [(list(group.old_fragments), list(group.new_fragments)) for group in operation.groups]
 
 
-def _rows(fragment: FragmentMetadata, field: int) -> RowRange:
-    file = data_file(fragment, field) or str(fragment.files[0].path)
-    return RowRange(fragment.id, file, 0, fragment.physical_rows)
+def _rows(fragment: FragmentMetadata, ids: Sequence[int]) -> RowRange:
+    return RowRange(fragment.id, source(fragment, ids), 0, fragment.physical_rows)

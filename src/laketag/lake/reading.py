@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from laketag.errors import BadSQL
 from laketag.lake import sql
+from laketag.lake.dataset import column_ids, source
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -27,8 +28,8 @@ class RowRange:
 
     fragment: int
     """The fragment's id in the version at hand."""
-    file: str
-    """The data file that holds the images: what a label is staged for."""
+    source: str
+    """The data files that hold what labels are made from: those of the columns that are read."""
     start: int
     """The first physical offset."""
     stop: int
@@ -38,6 +39,15 @@ class RowRange:
     def first_address(self) -> int:
         """The row address of the first row."""
         return address(self.fragment, self.start)
+
+
+def ranges_of(dataset: LanceDataset, columns: Sequence[str]) -> list[RowRange]:
+    """List every fragment from end to end, with the data files that hold some columns."""
+    ids = column_ids(dataset, columns)
+    return [
+        RowRange(each.fragment_id, source(each.metadata, ids), 0, each.metadata.physical_rows)
+        for each in dataset.get_fragments()
+    ]
 
 
 def address(fragment: int, offset: int) -> int:

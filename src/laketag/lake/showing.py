@@ -88,9 +88,10 @@ def _staged_jobs(location: Location) -> tuple[JobShown, ...]:
     rows: dict[str, int] = {}
     last: dict[str, str] = {}
     for name in StagedFiles(location, "").names():
-        job, _, rest = name.partition("/")
-        if rest.startswith(f"{_LABELS}/"):
-            rows[job] = rows.get(job, 0) + int(rest.split(".")[1])
+        *folders, file = name.split("/")
+        if folders[-1:] == [_LABELS]:
+            job = folders[0]
+            rows[job] = rows.get(job, 0) + int(file.split(".")[1])
             last[job] = name
     return tuple(JobShown(job, count, _tagger(location, last[job])) for job, count in sorted(rows.items()))
 

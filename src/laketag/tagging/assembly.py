@@ -12,15 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file
+from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
-from laketag.lake.dataset import field_id
+from laketag.lake.dataset import column_ids
 from laketag.lake.location import Location
-from laketag.lake.reading import RowRange, scan
-from laketag.tagging.job import Job, has_columns
+from laketag.lake.reading import RowRange, ranges_of, scan
+from laketag.tagging.job import Job, columns_of_others, has_columns
 from laketag.tagging.moving import follow
-from laketag.tagging.plan import ranges_of
-from laketag.tagging.staging import OFFSET, Index, Staging, staged_labels
+from laketag.tagging.staging import LABELS, OFFSET, Index, Staging, staged_labels
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -44,7 +43,6 @@ class Assembly:
     """Column files for the dataset as it is at each attempt to commit; what stays valid is kept."""
 
     location: Location
-    image_column: str
     jobs: Sequence[StagedJob]
     made: dict[tuple[object, ...], ColumnFile] = field(default_factory=dict)
     used: list[FragmentColumns] = field(default_factory=list)
@@ -54,57 +52,75 @@ class Assembly:
         """All jobs' columns, as they are committed."""
         return pa.schema([column for staged in self.jobs for column in staged.job.columns])
 
+    def in_the_way(self, dataset: LanceDataset) -> list[str]:
+        """List the columns of others that a recompute replaces."""
+        return [
+            name
+            for one in self.jobs
+            if one.staging.work != LABELS
+            for name in columns_of_others(one.job, dataset.schema)
+        ]
+
+    def check(self, dataset: LanceDataset) -> None:
+        """Raise a `JobRefused` where another maker came first."""
+        for one in self.jobs:
+            has_columns(one.job, dataset.schema)
+
     def prepare(self, dataset: LanceDataset) -> list[FragmentColumns]:
         """Make a verified column file for every fragment that has staged labels."""
-        for one in self.jobs:
-            has_columns(one.job, dataset.schema)  # another maker may have come first: it refuses then
         # Others may have compacted since the labels were staged, and again since the last attempt.
         self.jobs = [
-            replace(one, index=follow(dataset, self.image_column, one.staging, one.index))
-            for one in self.jobs
+            replace(one, index=follow(dataset, one.job.reads, one.staging, one.index)) for one in self.jobs
         ]
-        ranges = [rows for rows in ranges_of(dataset, self.image_column) if self._parts(rows)]
+        by_job = [ranges_of(dataset, one.job.reads) for one in self.jobs]
+        seen = [ranges for ranges in zip(*by_job, strict=True) if self._has_staged(ranges)]
         with ThreadPoolExecutor(_THREADS) as pool:
-            files = list(pool.map(lambda rows: self._file(dataset, rows), ranges))
-        self.used = [FragmentColumns(rows.fragment, file) for rows, file in zip(ranges, files, strict=True)]
+            files = list(pool.map(lambda ranges: self._file(dataset, ranges), seen))
+        self.used = [FragmentColumns(r[0].fragment, file) for r, file in zip(seen, files, strict=True)]
         return self.used
 
     def drop_unused(self) -> None:
         """Delete the column files of attempts that lost to another writer."""
         delete_unused(self.location, self.made.values(), self.used)
 
-    def _parts(self, rows: RowRange) -> bool:
-        return any(staged.index.over(rows) for staged in self.jobs)
+    def _has_staged(self, ranges: Sequence[RowRange]) -> bool:
+        return any(one.index.over(rows) for one, rows in zip(self.jobs, ranges, strict=True))
 
-    def _file(self, dataset: LanceDataset, rows: RowRange) -> ColumnFile:
+    def _file(self, dataset: LanceDataset, ranges: Sequence[RowRange]) -> ColumnFile:
+        """Make the file of one fragment, given as each job sees it."""
+        fragment, rows = ranges[0].fragment, ranges[0].stop
         # The old labels' files are part of the key: where they changed, the join is another.
-        old = _label_files(dataset, rows.fragment, self.columns.names)
-        key = (rows.fragment, rows.file, rows.stop, old)
+        old = _label_files(dataset, fragment, [n for one in self.jobs for n in _held(one.job, dataset)])
+        key = (fragment, rows, tuple(seen.source for seen in ranges), old)
         if key not in self.made:
-            batches = self._batches(dataset, rows)
-            file = write_column_file(self.location, dataset.data_storage_version, self.columns, batches)
-            verify_column_file(self.location, file, self.columns, rows.stop)
-            self.made[key] = file
+            version, batches = dataset.data_storage_version, self._batches(dataset, ranges)
+            self.made[key] = write_verified(self.location, version, self.columns, batches, rows=rows)
         return self.made[key]
 
-    def _batches(self, dataset: LanceDataset, rows: RowRange) -> Iterator[pa.RecordBatch]:
+    def _batches(self, dataset: LanceDataset, ranges: Sequence[RowRange]) -> Iterator[pa.RecordBatch]:
         bare = pa.schema([pa.field(column.name, column.type) for column in self.columns])
-        for start in range(rows.start, rows.stop, _SLICE):
-            piece = RowRange(rows.fragment, rows.file, start, min(start + _SLICE, rows.stop))
+        for start in range(0, ranges[0].stop, _SLICE):
+            stop = min(start + _SLICE, ranges[0].stop)
             columns: list[pa.Array] = []
-            for staged in self.jobs:
+            for staged, rows in zip(self.jobs, ranges, strict=True):
+                piece = replace(rows, start=start, stop=stop)
                 columns += _joined(_labels(dataset, staged, piece), piece, staged.job.columns)
             yield pa.record_batch(columns, schema=bare)
 
 
+def _held(job: Job, dataset: LanceDataset) -> list[str]:
+    """List the job's columns where the dataset has labels of its own to join the staged ones with."""
+    is_ours = not columns_of_others(job, dataset.schema)
+    return [name for name in job.columns.names if name in dataset.schema.names] if is_ours else []
+
+
 def _labels(dataset: LanceDataset, staged: StagedJob, piece: RowRange) -> Iterator[pa.Table]:
     """Give the labels of some rows, the older first: those of the dataset, then those staged."""
-    names = staged.job.columns.names
-    if set(names) <= set(dataset.schema.names):
-        for batch in scan(dataset, [piece], names):
-            offsets = pc.bit_wise_and(batch["_rowaddr"], pa.scalar(0xFFFFFFFF, pa.uint64())).cast(pa.uint32())
-            yield pa.table({OFFSET: offsets, **{name: batch[name] for name in names}})
-    yield from staged_labels(staged.staging, staged.index.over(piece), names)
+    names = _held(staged.job, dataset)
+    for batch in scan(dataset, [piece], names) if names else ():
+        offsets = pc.bit_wise_and(batch["_rowaddr"], pa.scalar(0xFFFFFFFF, pa.uint64())).cast(pa.uint32())
+        yield pa.table({OFFSET: offsets, **{name: batch[name] for name in names}})
+    yield from staged_labels(staged.staging, staged.index.over(piece), staged.job.columns.names)
 
 
 def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> list[pa.Array]:
@@ -128,7 +144,6 @@ def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> 
 
 
 def _label_files(dataset: LanceDataset, fragment: int, names: Sequence[str]) -> tuple[str, ...]:
-    known = dataset.lance_schema
-    fields = {field_id(known, name) for name in names if name in dataset.schema.names}
+    fields = set(column_ids(dataset, names))
     found: Any = dataset.get_fragment(fragment)
     return tuple(str(file.path) for file in found.metadata.files if fields & set(file.fields))

@@ -1,8 +1,8 @@
-"""Which image files a job's labels are known to belong to, so that only the others' images are looked at.
+"""Which sources a job's labels are known to belong to, so that only the other rows are looked at.
 
-A row's label is stale where its image was replaced after the label was made. Whoever replaces an image
-writes another data file for it, so labels beside a known image file are right without a look; beside any
-other file they are suspect, and the digest of each image decides.
+A row's label is stale where its image, or another column that the tagger reads, was replaced after the label
+was made. Whoever replaces a value writes another data file for it, so labels beside known files are right
+without a look; beside any other file they are suspect, and the digest of each row's inputs decides.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import pyarrow as pa
 from laketag.lake.dataset import data_file, field_id
 from laketag.lake.lineage import rewritten
 from laketag.lake.location import Location
+from laketag.lake.reading import ranges_of
 from laketag.lake.staged import StagedFiles
 from laketag.tagging.job import Job
-from laketag.tagging.plan import ranges_of
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
-_FILE = "file"
+_SOURCE = "file"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The image files known to a job, as of a version."""
+    """The sources known to a job, as of a version."""
 
     version: int = 0
     """0 where nothing is known: the first run, or the record was cleaned away."""
-    files: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
 
 
 def read_checked(location: Location, job: Job) -> Checked:
@@ -42,39 +42,37 @@ def read_checked(location: Location, job: Job) -> Checked:
     if not names:
         return Checked()
     newest = max(names, key=_version)
-    return Checked(_version(newest), frozenset(folder.read(newest)[_FILE].to_pylist()))
+    return Checked(_version(newest), frozenset(folder.read(newest)[_SOURCE].to_pylist()))
 
 
 def write_checked(location: Location, job: Job, checked: Checked) -> None:
     """Record what is known now, then forget what was known before."""
     folder = _folder(location, job)
     before = folder.names()
-    table = pa.table({_FILE: pa.array(sorted(checked.files), pa.string())})
+    table = pa.table({_SOURCE: pa.array(sorted(checked.sources), pa.string())})
     folder.write(f"{checked.version}.{uuid.uuid4().hex[:12]}.lance", table)
     folder.delete(before)
 
 
-def suspects(dataset: LanceDataset, job: Job, image_column: str, checked: Checked) -> frozenset[int]:
-    """Name the fragments whose labels may be stale: they have labels, and their image file is not known."""
-    files = checked.files | rewritten(dataset, image_column, checked.files, checked.version)
-    unknown = {rows.fragment for rows in ranges_of(dataset, image_column) if rows.file not in files}
+def suspects(dataset: LanceDataset, job: Job, checked: Checked) -> frozenset[int]:
+    """Name the fragments whose labels may be stale: they have labels, and their source is not known."""
+    known = checked.sources | rewritten(dataset, job.reads, checked.sources, checked.version)
+    unknown = {rows.fragment for rows in ranges_of(dataset, job.reads) if rows.source not in known}
     return _labelled(dataset, job) & unknown
 
 
-def known_after(
-    dataset: LanceDataset, job: Job, image_column: str, checked: Checked, *, is_whole: bool
-) -> Checked:
+def known_after(dataset: LanceDataset, job: Job, checked: Checked, *, is_whole: bool) -> Checked:
     """Say what is known once a run on this version has ended.
 
     A run over all rows has labelled or checked every one. A run that `where` or `limit` narrowed knows
     only the fragments that had no labels before: what it made itself is right, the rest it did not see.
     """
-    ranges = ranges_of(dataset, image_column)
+    ranges = ranges_of(dataset, job.reads)
     if is_whole:
-        return Checked(dataset.version, frozenset(rows.file for rows in ranges))
-    kept = checked.files | rewritten(dataset, image_column, checked.files, checked.version)
+        return Checked(dataset.version, frozenset(rows.source for rows in ranges))
+    kept = checked.sources | rewritten(dataset, job.reads, checked.sources, checked.version)
     labelled = _labelled(dataset, job)
-    return Checked(dataset.version, kept | {rows.file for rows in ranges if rows.fragment not in labelled})
+    return Checked(dataset.version, kept | {rows.source for rows in ranges if rows.fragment not in labelled})
 
 
 def _labelled(dataset: LanceDataset, job: Job) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 from laketag.engines import stopping
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
-from laketag.lake.reading import scan
+from laketag.lake.reading import RowRange, scan
 from laketag.taggers.digest import input_digest
 from laketag.taggers.pipeline import Pipeline
 from laketag.taggers.rows import Labels, Row
 from laketag.tagging.job import Job
 from laketag.tagging.plan import Chunk
-from laketag.tagging.staging import Index, Part, Staging, staged_addresses
+from laketag.tagging.staging import LABELS, Index, Part, Staging, staged_addresses
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -31,14 +31,29 @@ Addresses = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Task:
-    """Neighbouring chunks, with what is staged for them already."""
+    """Neighbouring chunks, with what is known of them already."""
 
     chunks: tuple[Chunk, ...]
     """In the dataset's order."""
-    staged: tuple[Index, ...]
-    """For each job, the staged parts that may hold rows of these chunks."""
+    sources: tuple[Mapping[int, str], ...]
+    """For each job, the source of each fragment: the data files of the columns that it reads."""
     suspects: tuple[frozenset[int], ...]
-    """For each job, the fragments whose labels count only where the image has the label's digest."""
+    """For each job, the fragments whose labels count only where the inputs have the label's digest."""
+    staged: tuple[Index, ...] = ()
+    """For each job, the staged parts that may hold rows of these chunks."""
+
+    @property
+    def fragments(self) -> frozenset[int]:
+        """The fragments that it has rows of."""
+        return frozenset(rows.fragment for chunk in self.chunks for rows in chunk.ranges)
+
+    def chunk_of(self, job: int, chunk: Chunk) -> Chunk:
+        """Give a chunk as a job sees it."""
+        return chunk.read_from(self.sources[job])
+
+    def ranges_of(self, job: int) -> list[RowRange]:
+        """List the rows of all chunks as a job sees them."""
+        return [rows for chunk in self.chunks for rows in self.chunk_of(job, chunk).ranges]
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,8 @@ class Done:
 
     parts: tuple[tuple[Part, ...], ...]
     """For each job, what was staged."""
+    fragments: frozenset[int]
+    """The task's."""
     is_whole: bool = True
     """False where the worker was told to stop: rows of the task may lack labels."""
     seen: int = 0
@@ -92,9 +109,11 @@ class Compute:
     where: str | None
     """A filter; rows that it leaves out stay not computed."""
     labelled: tuple[bool, ...]
-    """For each job, whether the version has its columns."""
+    """For each job, whether the version has labels that count."""
     retry_errors: bool = False
     """Whether failed rows count as rows without labels."""
+    work: str = LABELS
+    """What kind of work it is: it counts only what was staged by its kind."""
     device: str = "cpu"
     threads: int | None = None
     batch_size: int | None = None
@@ -125,9 +144,8 @@ class Compute:
 
     def _looked_up(self, task: Task) -> Task:
         """Find what an attempt that died has staged of a task since it was planned."""
-        ranges = [rows for chunk in task.chunks for rows in chunk.ranges]
         staged = [
-            index.plus(self.staging(job).parts(but=index.names)).within(ranges)
+            index.plus(self.staging(job).parts(but=index.names)).within(task.ranges_of(job))
             for job, index in enumerate(task.staged)
         ]
         return replace(task, staged=tuple(staged))
@@ -139,7 +157,7 @@ class Compute:
 
     def staging(self, job: int) -> Staging:
         """Say where a job's labels are staged."""
-        return Staging(self.location, self.jobs[job].digest)
+        return Staging(self.location, self.jobs[job].digest, self.work)
 
     def rows(self, dataset: LanceDataset, chunk: Chunk, wanted: Wanted) -> Iterator[Row]:
         """Read the inputs of some rows of a chunk."""
@@ -218,7 +236,7 @@ class Work:
         staged = staged_addresses(
             compute.staging(number),
             self.task.staged[number],
-            chunk,
+            self.task.chunk_of(number, chunk),
             but_failed=job.error_column if compute.retry_errors else None,
         )
         is_open = ~np.isin(addresses, staged)
@@ -237,7 +255,8 @@ class Work:
         addresses: set[int] = set()
         for number, one in enumerate(labels):
             if len(one.positions):
-                parts, size = self.compute.staging(number).stage(chunk, one.batch, one.positions)
+                seen = self.task.chunk_of(number, chunk)
+                parts, size = self.compute.staging(number).stage(seen, one.batch, one.positions)
                 self.parts.setdefault(number, []).extend(parts)
                 self.bytes_written += size
                 addresses.update(one.positions.tolist())
@@ -252,7 +271,15 @@ class Work:
     def done(self, bytes_read: int) -> Done:
         """Sum up."""
         parts = tuple(tuple(self.parts.get(number, ())) for number in range(len(self.compute.jobs)))
-        return Done(parts, not stopping.requested(), self.seen, self.computed, bytes_read, self.bytes_written)
+        return Done(
+            parts,
+            self.task.fragments,
+            is_whole=not stopping.requested(),
+            seen=self.seen,
+            computed=self.computed,
+            bytes_read=bytes_read,
+            bytes_written=self.bytes_written,
+        )
 
 
 @dataclass(frozen=True)

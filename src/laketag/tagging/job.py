@@ -13,6 +13,9 @@ from laketag.taggers.digest import provenance, tagger_digest
 from laketag.taggers.protocol import Tagger, digest_column, error_column, label_schema
 
 PROVENANCE_KEY = b"laketag"
+_WAYS_OUT = (
+    "--recompute replaces them for all rows, `laketag adopt` takes them over, rename-column keeps them apart"
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Job:
     """The model before it is loaded."""
     digest: str
     """Hex digest of code or weights, parameters, preprocessing and the input columns."""
+    reads: tuple[str, ...]
+    """The columns that its labels are made from."""
     columns: pa.Schema
     """Label columns, error column and digest column, as committed, provenance in their metadata."""
 
@@ -51,11 +56,11 @@ def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     """Name a tagger's job on the columns that it reads, given as (role, column) pairs."""
     import hashlib
 
-    read = json.dumps([pair for pair in inputs if pair[0] in tagger.reads])
-    digest = hashlib.sha256(f"{tagger_digest(tagger)} {read}".encode()).hexdigest()[:32]
+    read = [pair for pair in inputs if pair[0] in tagger.reads]
+    digest = hashlib.sha256(f"{tagger_digest(tagger)} {json.dumps(read)}".encode()).hexdigest()[:32]
     made_by = json.dumps({**provenance(tagger), "job": digest}, sort_keys=True)
     columns = pa.schema([field.with_metadata({PROVENANCE_KEY: made_by}) for field in label_schema(tagger)])
-    return Job(tagger, digest, columns)
+    return Job(tagger, digest, tuple(dict.fromkeys(column for _, column in read)), columns)
 
 
 def has_columns(job: Job, schema: pa.Schema) -> bool:
@@ -65,6 +70,39 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
         ColumnError: a column's name equals another's but for case.
         JobRefused: columns of these names were made by something else, or only some of them are there.
     """
+    present = _present(job, schema)
+    if not present:
+        return False
+    if len(present) < len(job.columns):
+        absent = [name for name in job.columns.names if name not in present]
+        raise JobRefused(
+            f"the dataset has {', '.join(present)} but not {', '.join(absent)}; tagger {job.name!r} "
+            f"would mix its labels with columns that it did not make: {_WAYS_OUT}"
+        )
+    for name in present:
+        made_by = _made_by(schema, name)
+        if made_by.get("job") != job.digest:
+            raise JobRefused(
+                f"column {name!r} of tagger {job.name!r} was made by {_maker(made_by)}, and labels of two "
+                f"makers are never mixed: {_WAYS_OUT}"
+            )
+    return True
+
+
+def columns_of_others(job: Job, schema: pa.Schema) -> list[str]:
+    """List the columns that are in a job's way: of its names, and not the whole work of this very job.
+
+    Raises:
+        ColumnError: a column's name equals another's but for case.
+    """
+    present = _present(job, schema)
+    is_ours = len(present) == len(job.columns) and all(
+        _made_by(schema, name).get("job") == job.digest for name in present
+    )
+    return [] if is_ours else present
+
+
+def _present(job: Job, schema: pa.Schema) -> list[str]:
     by_lower = {name.lower(): name for name in schema.names}
     for name in job.columns.names:
         found = by_lower.get(name.lower(), name)
@@ -72,23 +110,11 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
             raise ColumnError(
                 f"the new column {name!r} equals the column {found!r} but for case; rename one of them"
             )
-    present = [name for name in job.columns.names if name in schema.names]
-    if not present:
-        return False
-    if len(present) < len(job.columns):
-        absent = [name for name in job.columns.names if name not in present]
-        raise JobRefused(
-            f"the dataset has {', '.join(present)} but not {', '.join(absent)}; tagger {job.name!r} "
-            "would mix its labels with columns that it did not make: drop or rename them first"
-        )
-    for name in present:
-        made_by = json.loads((schema.field(name).metadata or {}).get(PROVENANCE_KEY, b"{}"))
-        if made_by.get("job") != job.digest:
-            raise JobRefused(
-                f"column {name!r} of tagger {job.name!r} was made by {_maker(made_by)}, and labels of two "
-                f"makers are never mixed; drop or rename {', '.join(present)} first"
-            )
-    return True
+    return [name for name in job.columns.names if name in schema.names]
+
+
+def _made_by(schema: pa.Schema, name: str) -> dict[str, str]:
+    return dict(json.loads((schema.field(name).metadata or {}).get(PROVENANCE_KEY, b"{}")))
 
 
 def _maker(made_by: dict[str, str]) -> str:

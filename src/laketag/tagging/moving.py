@@ -11,26 +11,26 @@ import pyarrow as pa
 
 from laketag.lake.dataset import open_dataset
 from laketag.lake.lineage import Rewrite, rewrites
-from laketag.lake.reading import RowRange, address, scan
-from laketag.tagging.plan import Chunk, ranges_of
+from laketag.lake.reading import RowRange, address, ranges_of, scan
+from laketag.tagging.plan import Chunk
 from laketag.tagging.staging import OFFSET, Index, Part, Staging, staged_labels
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
 
-def follow(dataset: LanceDataset, image_column: str, staging: Staging, index: Index) -> Index:
-    """Add to an index what was staged for image files that compaction has replaced since.
+def follow(dataset: LanceDataset, columns: Sequence[str], staging: Staging, index: Index) -> Index:
+    """Add to an index what was staged for sources that compaction has replaced since.
 
     Rows of a compacted fragment are the live rows of the old ones, in their order, so that a label's new
     place is counted, not searched. Where the history was cleaned away the labels stay where they are.
     """
-    present = {rows.file for rows in ranges_of(dataset, image_column)}
-    if not index.by_file.keys() - present:
+    present = {rows.source for rows in ranges_of(dataset, columns)}
+    if not index.by_source.keys() - present:
         return index
-    for rewrite in rewrites(dataset, image_column):
-        is_known = any(rows.file in index.by_file for rows in rewrite.old)
-        if is_known and not any(rows.file in index.by_file for rows in rewrite.new):
+    for rewrite in rewrites(dataset, columns):
+        is_known = any(rows.source in index.by_source for rows in rewrite.old)
+        if is_known and not any(rows.source in index.by_source for rows in rewrite.new):
             index = index.plus(_staged_again(staging, index, rewrite))
     return index
 
@@ -45,7 +45,7 @@ def _staged_again(staging: Staging, index: Index, rewrite: Rewrite) -> list[Part
         labels = table.slice(here.start, here.stop - here.start).drop_columns([OFFSET])
         if len(labels):
             addresses = places[here] - first + address(rows.fragment, 0)
-            parts += staging.stage(Chunk((rows,)), labels.combine_chunks().to_batches()[0], addresses)[0]
+            parts += staging.stage(Chunk.of([rows]), labels.combine_chunks().to_batches()[0], addresses)[0]
         first += rows.stop
     return parts
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from laketag.lake.dataset import data_file, field_id
 from laketag.lake.reading import RowRange
-
-if TYPE_CHECKING:
-    from laketag.lake.dataset import LanceDataset
 
 # Enough chunks in one task to decode the next while this one is predicted, few enough to share out.
 _CHUNKS_PER_TASK = 8
@@ -22,14 +17,20 @@ _TASKS = 16
 class Chunk:
     """The unit of work, retry and checkpoint: rows of one fragment, or small fragments from end to end."""
 
+    key: str
+    """A name from the sources and the row ranges: the same in every version that holds them."""
     ranges: tuple[RowRange, ...]
     """In the dataset's order; several only where each is a whole fragment."""
 
-    @property
-    def key(self) -> str:
-        """A name from the image files and the row ranges: the same in every version that holds them."""
-        text = "\n".join(f"{part.file} {part.start} {part.stop}" for part in self.ranges)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+    @classmethod
+    def of(cls, ranges: Sequence[RowRange]) -> Chunk:
+        """Name some ranges."""
+        text = "\n".join(f"{part.source} {part.start} {part.stop}" for part in ranges)
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:24], tuple(ranges))
+
+    def read_from(self, sources: Mapping[int, str]) -> Chunk:
+        """Give the same rows with other sources, by fragment: those of a tagger that reads other columns."""
+        return replace(self, ranges=tuple(replace(r, source=sources[r.fragment]) for r in self.ranges))
 
     @property
     def rows(self) -> int:
@@ -47,18 +48,6 @@ class End:
     """The physical offset of the last row in it."""
 
 
-def ranges_of(dataset: LanceDataset, image_column: str) -> list[RowRange]:
-    """List every fragment from end to end, with the data file that holds its images."""
-    field = field_id(dataset.lance_schema, image_column)
-    ranges = []
-    for fragment in dataset.get_fragments():
-        metadata = fragment.metadata
-        # A fragment without the image column holds nulls: any file of it names its rows as well.
-        file = data_file(metadata, field) or str(metadata.files[0].path)
-        ranges.append(RowRange(fragment.fragment_id, file, 0, metadata.physical_rows))
-    return ranges
-
-
 def chunks_of(ranges: Sequence[RowRange], chunk_rows: int, end: End | None = None) -> Iterator[Chunk]:
     """Cut fragments into chunks of at most `chunk_rows` rows, and group those that are smaller.
 
@@ -67,7 +56,7 @@ def chunks_of(ranges: Sequence[RowRange], chunk_rows: int, end: End | None = Non
     small: list[RowRange] = []
     for part in _until(ranges, end):
         if small and (part.stop > chunk_rows or sum(s.stop for s in small) + part.stop > chunk_rows):
-            yield Chunk(tuple(small))
+            yield Chunk.of(small)
             small = []
         is_cut = end is not None and part.fragment == end.fragment
         if part.stop <= chunk_rows and not is_cut:
@@ -75,9 +64,9 @@ def chunks_of(ranges: Sequence[RowRange], chunk_rows: int, end: End | None = Non
             continue
         for start in range(part.start, part.stop, chunk_rows):
             stop = min(start + chunk_rows, part.stop)
-            yield Chunk((RowRange(part.fragment, part.file, start, stop),))
+            yield Chunk.of([replace(part, start=start, stop=stop)])
     if small:
-        yield Chunk(tuple(small))
+        yield Chunk.of(small)
 
 
 def grouped(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, ...]]:
@@ -95,6 +84,6 @@ def is_in_slice(key: str, part: tuple[int, int] | None) -> bool:
 def _until(ranges: Sequence[RowRange], end: End | None) -> Iterator[RowRange]:
     for part in ranges:
         if end is not None and part.fragment == end.fragment:
-            yield RowRange(part.fragment, part.file, part.start, end.offset + 1)
+            yield replace(part, stop=end.offset + 1)
             return
         yield part

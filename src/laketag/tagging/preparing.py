@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,15 +12,15 @@ from laketag.errors import JobRefused
 from laketag.lake import sql
 from laketag.lake.dataset import image_column, require_columns
 from laketag.lake.location import Location
-from laketag.lake.reading import check_filter, scan
+from laketag.lake.reading import check_filter, ranges_of, scan
 from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
 from laketag.tagging.checked import Checked, read_checked, suspects
 from laketag.tagging.compute import Compute, Task
-from laketag.tagging.job import Job, has_columns, job_of
+from laketag.tagging.job import Job, columns_of_others, has_columns, job_of
 from laketag.tagging.moving import follow
-from laketag.tagging.plan import Chunk, End, chunks_of, grouped, is_in_slice, ranges_of
+from laketag.tagging.plan import Chunk, End, chunks_of, grouped, is_in_slice
 from laketag.tagging.settings import Rows, TagSettings
-from laketag.tagging.staging import Index, Staging
+from laketag.tagging.staging import AGAIN, LABELS, Index, Staging
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -34,8 +34,6 @@ class Run:
     """All that a run needs to know, before it begins."""
 
     compute: Compute
-    image: str
-    """The image column."""
     tasks: tuple[Task, ...]
     staged: tuple[Index, ...]
     """For each job, what an earlier, broken run left."""
@@ -44,9 +42,9 @@ class Run:
     missing: int
     """Rows selected that lack committed labels."""
     checked: tuple[Checked, ...]
-    """For each job, the image files known before the run."""
+    """For each job, the sources known before the run."""
     is_whole: bool
-    """Whether neither `where` nor `limit` narrows the run."""
+    """Whether the run goes over all rows."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -54,52 +52,113 @@ class Run:
         return self.compute.jobs
 
 
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of a run, and what they are about."""
+
+    jobs: tuple[Job, ...]
+    """One per tagger."""
+    inputs: tuple[tuple[str, str], ...]
+    """(role, column) of everything that the taggers read."""
+    work: str = LABELS
+    """What kind of work it is; a kind other than `LABELS` counts no label that is there already."""
+
+
+def jobs_of(schema: pa.Schema, taggers: Sequence[Tagger], rows: Rows, settings: TagSettings) -> Jobs:
+    """Say which jobs some taggers are on a dataset.
+
+    Raises:
+        ColumnError: a column that a tagger reads is missing or ambiguous, or two differ but by case.
+        JobRefused: columns of their names were made by something else.
+    """
+    inputs = inputs_of(schema, taggers, settings)
+    jobs = tuple(job_of(tagger, inputs) for tagger in taggers)
+    if not rows.recompute:
+        return Jobs(jobs, inputs)
+    others = [name for job in jobs for name in columns_of_others(job, schema)]
+    if others and not (rows.is_whole and (settings.slice is None or settings.stage_only)):
+        raise JobRefused(
+            f"--recompute would replace {', '.join(others)}, which something else made, for a part of the "
+            "rows only; leave --where, --limit and --slice out, or rename these columns first"
+        )
+    return Jobs(jobs, inputs, AGAIN)
+
+
 def plan(
     location: Location,
     dataset: LanceDataset,
-    taggers: Sequence[Tagger],
+    todo: Jobs,
+    *,
     rows: Rows,
     settings: TagSettings,
-    *,
     is_look: bool = False,
 ) -> Run:
-    """Find out what there is to do, without reading an image; a mere look leaves out what is staged."""
+    """Find out what there is to do, without reading an image; a mere look leaves out what is staged.
+
+    Raises:
+        JobRefused: a setting is out of its range, or other labels are in the way.
+        BadSQL: the filter cannot be run.
+    """
     _check(settings)
-    image = image_column(dataset.schema, settings.column)
-    inputs = _inputs(dataset.schema, taggers, image, settings.inputs)
-    jobs = tuple(job_of(tagger, inputs) for tagger in taggers)
-    labelled = tuple(has_columns(job, dataset.schema) for job in jobs)
-    chunk_rows = _chunk_rows(taggers, settings)
-    is_whole = rows.where is None and rows.limit is None and settings.slice is None
+    jobs, counts = todo.jobs, todo.work == LABELS
+    labelled = tuple(counts and has_columns(job, dataset.schema) for job in jobs)
+    chunk_rows = _chunk_rows([job.tagger for job in jobs], settings)
+    is_whole = rows.is_whole and settings.slice is None
     selected, missing, end = _selection(dataset, rows, jobs if all(labelled) else ())
     checked = tuple(read_checked(location, job) for job in jobs)
     suspect = tuple(
-        suspects(dataset, job, image, known) if has else frozenset()
+        suspects(dataset, job, known) if has else frozenset()
         for job, known, has in zip(jobs, checked, labelled, strict=True)
     )
     compute = Compute(
         location,
         dataset.version,
         jobs,
-        inputs,
+        todo.inputs,
         rows.where,
         labelled,
-        rows.retry_errors,
-        settings.device,
-        settings.threads,
-        settings.batch_size,
-        _row_bytes(dataset),
+        work=todo.work,
+        retry_errors=rows.retry_errors,
+        device=settings.device,
+        threads=settings.threads,
+        batch_size=settings.batch_size,
+        row_bytes=_row_bytes(dataset),
     )
     if missing == 0 and not any(suspect):
-        return Run(compute, image, (), (), selected, 0, checked, is_whole)
-    stagings = [Staging(location, job.digest) for job in jobs]
+        return Run(compute, (), (), selected, 0, checked, is_whole)
     indexes = tuple(
-        Index() if is_look else _staged(dataset, image, one).of_slice(settings.slice) for one in stagings
+        Index() if is_look else _staged(dataset, job, compute.staging(number)).of_slice(settings.slice)
+        for number, job in enumerate(jobs)
     )
-    every = chunks_of(ranges_of(dataset, image), chunk_rows, end)
+    ranges = {reads: ranges_of(dataset, reads) for reads in {job.reads for job in jobs}}
+    sources = [{part.fragment: part.source for part in ranges[job.reads]} for job in jobs]
+    every = chunks_of(ranges[jobs[0].reads], chunk_rows, end)
     chunks = [chunk for chunk in every if is_in_slice(chunk.key, settings.slice)]
-    tasks = tuple(_task(group, indexes, suspect) for group in grouped(chunks))
-    return Run(compute, image, tasks, indexes, selected, missing, checked, is_whole)
+    tasks = tuple(_task(group, indexes, suspect, sources) for group in grouped(chunks))
+    return Run(compute, tasks, indexes, selected, missing, checked, is_whole)
+
+
+def inputs_of(
+    schema: pa.Schema, taggers: Sequence[Tagger], settings: TagSettings
+) -> tuple[tuple[str, str], ...]:
+    """Find the column for each role that taggers read, as (role, column)."""
+    given = settings.inputs
+    roles = dict.fromkeys(role for tagger in taggers for role in tagger.reads)
+    images = [role for role in roles if role in (IMAGE, BYTES)]
+    unknown = [role for role in given if role not in roles]
+    if unknown:
+        raise JobRefused(f"no tagger of this run reads {unknown[0]!r}; they read {', '.join(roles)}")
+    if any(role in given for role in images):
+        raise JobRefused("--input cannot name the image column; give it with --column")
+    if settings.column is not None and not images:
+        raise JobRefused(
+            f"--column is {settings.column}, but no tagger of this run reads an image; they read "
+            f"{', '.join(roles)}: give --input ROLE=COLUMN"
+        )
+    image = image_column(schema, settings.column) if images else ""
+    columns = {role: image if role in images else given.get(role, role) for role in roles}
+    require_columns(schema, list(columns.values()))
+    return tuple(columns.items())
 
 
 def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tuple[int, int, End | None]:
@@ -120,26 +179,20 @@ def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tu
 def _check(settings: TagSettings) -> None:
     if settings.stage_only and settings.commit_only:
         raise JobRefused("--stage-only and --commit-only leave nothing to do; give one of them")
+    if settings.stage_only and settings.commit_every:
+        raise JobRefused("--stage-only commits nothing, so --commit-every has no meaning; leave one out")
     if settings.slice is not None and not 1 <= settings.slice[0] <= settings.slice[1]:
         k, n = settings.slice
         raise JobRefused(f"--slice is {k}/{n}; give 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
-    for name, value in (("--batch-size", settings.batch_size), ("--threads", settings.threads)):
+    for name, value in (
+        ("--batch-size", settings.batch_size),
+        ("--threads", settings.threads),
+        ("--commit-every", settings.commit_every),
+    ):
         if value is not None and value < 1:
             raise JobRefused(f"{name} is {value}; give a whole number from 1 on")
     if settings.max_error_rate is not None and not 0 <= settings.max_error_rate <= 1:
         raise JobRefused(f"--max-error-rate is {settings.max_error_rate}; give a share from 0 to 1")
-
-
-def _inputs(
-    schema: pa.Schema, taggers: Sequence[Tagger], image: str, given: Mapping[str, str]
-) -> tuple[tuple[str, str], ...]:
-    roles = dict.fromkeys(role for tagger in taggers for role in tagger.reads)
-    unknown = [role for role in given if role not in roles]
-    if unknown:
-        raise JobRefused(f"no tagger of this run reads {unknown[0]!r}; they read {', '.join(roles)}")
-    columns = {role: image if role in (IMAGE, BYTES) else given.get(role, role) for role in roles}
-    require_columns(schema, list(columns.values()))
-    return tuple(columns.items())
 
 
 def _count(dataset: LanceDataset, where: str | None) -> int:
@@ -177,16 +230,24 @@ def _row_bytes(dataset: LanceDataset) -> int:
     return 0
 
 
-def _task(group: tuple[Chunk, ...], indexes: Sequence[Index], suspect: Sequence[frozenset[int]]) -> Task:
-    ranges = [rows for chunk in group for rows in chunk.ranges]
-    fragments = {rows.fragment for rows in ranges}
-    return Task(
-        group, tuple(index.within(ranges) for index in indexes), tuple(one & fragments for one in suspect)
+def _task(
+    group: tuple[Chunk, ...],
+    indexes: Sequence[Index],
+    suspect: Sequence[frozenset[int]],
+    sources: Sequence[Mapping[int, str]],
+) -> Task:
+    fragments = frozenset(rows.fragment for chunk in group for rows in chunk.ranges)
+    task = Task(
+        group,
+        tuple({fragment: one[fragment] for fragment in fragments} for one in sources),
+        tuple(one & fragments for one in suspect),
     )
+    staged = tuple(index.within(task.ranges_of(job)) for job, index in enumerate(indexes))
+    return replace(task, staged=staged)
 
 
-def _staged(dataset: LanceDataset, image: str, staging: Staging) -> Index:
-    return follow(dataset, image, staging, Index.of(staging.parts()))
+def _staged(dataset: LanceDataset, job: Job, staging: Staging) -> Index:
+    return follow(dataset, job.reads, staging, Index.of(staging.parts()))
 
 
 def _lacks(job: Job, retry_errors: bool) -> str:

@@ -19,6 +19,13 @@ class Rows:
     """At most so many rows without labels, the first in the dataset's order."""
     retry_errors: bool = False
     """Run the taggers again on rows that failed."""
+    recompute: bool = False
+    """Run the taggers on all rows, and replace columns of these names that something else made."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether neither a filter nor a limit leaves rows out."""
+        return self.where is None and self.limit is None
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class TagSettings:
     """Decoding threads per worker; the cores shared out among the workers where None."""
     max_error_rate: float | None = None
     """Share of the run's rows that may fail, from 0 to 1; where None, any but all of them."""
+    commit_every: int | None = None
+    """Commit on the way, whenever so many fragments more are finished; once, in the end, where None."""
     slice: tuple[int, int] | None = None
     """(k, n): only the k-th of n parts of the chunks, from 1 on, so that n machines share a job."""
     stage_only: bool = False

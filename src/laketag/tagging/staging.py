@@ -1,4 +1,4 @@
-"""Staged labels: one small file per chunk and tagger, found again by image file and rows."""
+"""Staged labels: one small file per chunk and tagger, found again by source and rows."""
 
 from __future__ import annotations
 
@@ -21,17 +21,26 @@ from laketag.tagging.plan import Chunk, is_in_slice
 _PARTS = "laketag.parts"
 _READERS = 32
 
+LABELS = "tagged"
+"""The work of a run that adds what is missing."""
+AGAIN = "again"
+"""The work of a `recompute`: labels made before do not count."""
+ADOPTED = "adopted"
+"""The work of `adopt`: labels of another program, with the digests of their inputs."""
+
+_STAGED = "labels"
+
 OFFSET = "__offset_in_file__"  # a name that no label column may have
 
 
 @dataclass(frozen=True)
 class Part:
-    """The labels of one image file's rows inside a staged file."""
+    """The labels of one source's rows inside a staged file."""
 
     name: str
     """The staged file's; it begins with the key of the chunk."""
-    file: str
-    """The data file that held the images."""
+    source: str
+    """The data files that held what the labels were made from."""
     start: int
     """First physical offset that may be in it."""
     stop: int
@@ -55,16 +64,18 @@ class Staging:
     """The dataset's."""
     job: str
     """The job's digest."""
+    work: str = LABELS
+    """What kind of work it is; each counts only what it staged itself."""
 
     @property
     def files(self) -> StagedFiles:
         """The folder of staged labels."""
-        return StagedFiles(self.location, f"{self.job}/labels")
+        return StagedFiles(self.location, f"{self.job}/{self.work}/{_STAGED}")
 
     @property
     def attempts(self) -> StagedFiles:
         """The folder of attempt markers: chunks that were begun and are not staged yet."""
-        return StagedFiles(self.location, f"{self.job}/attempts")
+        return StagedFiles(self.location, f"{self.job}/{self.work}/attempts")
 
     def stage(
         self, chunk: Chunk, labels: pa.RecordBatch, addresses: npt.NDArray[np.int64]
@@ -82,13 +93,13 @@ class Staging:
         for part in chunk.ranges:
             rows = int(np.count_nonzero(fragments == part.fragment))
             if rows:
-                parts.append(Part(name, part.file, part.start, part.stop, first, rows))
+                parts.append(Part(name, part.source, part.start, part.stop, first, rows))
                 first += rows
         table = pa.Table.from_batches([labels]).replace_schema_metadata(None)
         table = pa.table(
             {OFFSET: pa.array(offsets, pa.uint32()), **{c: table[c] for c in table.column_names}}
         )
-        described = json.dumps([[p.file, p.start, p.stop, p.first, p.rows] for p in parts])
+        described = json.dumps([[p.source, p.start, p.stop, p.first, p.rows] for p in parts])
         return parts, self.files.write(name, table, {_PARTS: described})
 
     def parts(self, but: Collection[str] = ()) -> list[Part]:
@@ -132,18 +143,18 @@ class Staging:
 
 @dataclass(frozen=True)
 class Index:
-    """Where the staged labels of image files lie."""
+    """Where staged labels lie."""
 
-    by_file: Mapping[str, Sequence[Part]] = field(default_factory=dict)
-    """Parts by data file, in no order."""
+    by_source: Mapping[str, Sequence[Part]] = field(default_factory=dict)
+    """Parts by source, in no order."""
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> Index:
-        """Arrange parts by their data file."""
-        by_file: dict[str, list[Part]] = {}
+        """Arrange parts by their source."""
+        by_source: dict[str, list[Part]] = {}
         for part in parts:
-            by_file.setdefault(part.file, []).append(part)
-        return cls(by_file)
+            by_source.setdefault(part.source, []).append(part)
+        return cls(by_source)
 
     def plus(self, parts: Iterable[Part]) -> Index:
         """Add parts."""
@@ -152,7 +163,7 @@ class Index:
     @property
     def parts(self) -> list[Part]:
         """All parts."""
-        return [part for parts in self.by_file.values() for part in parts]
+        return [part for parts in self.by_source.values() for part in parts]
 
     @property
     def names(self) -> set[str]:
@@ -165,15 +176,15 @@ class Index:
 
     def over(self, rows: RowRange) -> list[Part]:
         """List the parts that may hold rows of a range, the older first."""
-        parts = self.by_file.get(rows.file, ())
+        parts = self.by_source.get(rows.source, ())
         return sorted(
             (part for part in parts if part.start < rows.stop and rows.start < part.stop), key=lambda p: p.age
         )
 
     def within(self, ranges: Sequence[RowRange]) -> Index:
         """Keep only what concerns some ranges: all that a task needs to know."""
-        kept = {part.file: self.over(part) for part in ranges}
-        return Index({file: parts for file, parts in kept.items() if parts})
+        kept = {part.source: self.over(part) for part in ranges}
+        return Index({source: parts for source, parts in kept.items() if parts})
 
 
 def staged_addresses(

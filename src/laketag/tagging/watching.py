@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from laketag.engines.protocol import Progress
-from laketag.tagging.staging import Staging
 
 # A look takes a listing of the store; it may cost a twentieth of the time.
 _SHARE = 20
@@ -16,8 +15,10 @@ _LEAST_SECONDS = 0.5
 
 
 @contextmanager
-def watching(staging: Staging, rows: int, report: Callable[[Progress], None] | None) -> Iterator[None]:
-    """Report the rows staged so far now and then, while the body runs."""
+def watching(
+    count: Callable[[], int], rows: int, report: Callable[[Progress], None] | None
+) -> Iterator[None]:
+    """Report how many rows there are so far now and then, while the body runs."""
     if report is None:
         yield
         return
@@ -27,7 +28,7 @@ def watching(staging: Staging, rows: int, report: Callable[[Progress], None] | N
         pause = _LEAST_SECONDS
         while not ended.wait(pause):
             started = time.monotonic()
-            report(Progress(min(staging.rows_staged(), rows), rows, "rows", "tagging"))
+            report(Progress(min(count(), rows), rows, "rows", "tagging"))
             pause = max(_LEAST_SECONDS, _SHARE * (time.monotonic() - started))
 
     thread = threading.Thread(target=look, daemon=True)

@@ -1,0 +1,176 @@
+"""From what is staged to a version, and what there is to say of the rows in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from laketag.errors import JobRefused, TooManyErrors
+from laketag.lake.changing import change
+from laketag.lake.committing import commit_columns
+from laketag.lake.dataset import open_dataset
+from laketag.lake.reading import ranges_of
+from laketag.tagging.assembly import Assembly, StagedJob
+from laketag.tagging.compute import Done
+from laketag.tagging.preparing import Run
+from laketag.tagging.settings import ErrorCount, TagSettings
+from laketag.tagging.staging import LABELS, OFFSET, Index, Part, staged_labels
+
+if TYPE_CHECKING:
+    from laketag.lake.committing import FragmentColumns
+    from laketag.lake.dataset import LanceDataset
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    version: int
+    """The dataset's version after it."""
+    errors: tuple[ErrorCount, ...] = ()
+    """The most frequent first."""
+    failed: int = 0
+    """Rows with a reason."""
+    written: int = 0
+    """Bytes of column files."""
+
+    def plus(self, later: Outcome) -> Outcome:
+        """Add what a later commit of the same run came to."""
+        counts = Counter({(e.tagger, e.reason): e.rows for e in self.errors})
+        counts.update({(e.tagger, e.reason): e.rows for e in later.errors})
+        return Outcome(
+            later.version, _counted(counts), self.failed + later.failed, self.written + later.written
+        )
+
+
+def commit_done(run: Run, done: Iterable[Done], settings: TagSettings) -> Outcome:
+    """Commit what finished tasks have staged, while others are still at work."""
+    index = [Index.of(part for one in done for part in one.parts[n]) for n in range(len(run.jobs))]
+    return _commit(run, _staged_jobs(run, index), settings)
+
+
+def commit_rest(run: Run, done: Iterable[Done], settings: TagSettings) -> Outcome:
+    """Commit all that is staged: by finished tasks, by an earlier run, by workers that died."""
+    indexes = []
+    for number, before in enumerate(run.staged):
+        index = before.plus(part for one in done for part in one.parts[number])
+        # What a worker staged of a task before it died is in no result.
+        rest = Index.of(run.compute.staging(number).parts(but=index.names)).of_slice(settings.slice)
+        indexes.append(index.plus(rest.parts))
+    staged = _staged_jobs(run, indexes)
+    if settings.commit_only and not any(one.index.by_source for one in staged):
+        names = ", ".join(job.name for job in run.jobs)
+        raise JobRefused(f"nothing is staged for {names}; run it without --commit-only first")
+    return _commit(run, staged, settings)
+
+
+def _staged_jobs(run: Run, indexes: Sequence[Index]) -> list[StagedJob]:
+    return [
+        StagedJob(job, run.compute.staging(number), index)
+        for number, (job, index) in enumerate(zip(run.jobs, indexes, strict=True))
+    ]
+
+
+def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Outcome:
+    location, version = run.compute.location, run.compute.version
+    errors, failed = _errors(open_dataset(location, version), staged, settings.max_error_rate)
+    assembly = Assembly(location, staged)
+    if any(one.index.by_source for one in staged):
+        try:
+            _make_way(assembly, run.compute.work)
+            version = commit_columns(location, assembly.columns, _checked(assembly), _properties(run)).number
+        finally:
+            assembly.drop_unused()
+    for one in assembly.jobs:
+        one.staging.clear(one.index)
+    return Outcome(version, errors, failed, sum(unit.file.size for unit in assembly.used))
+
+
+def _make_way(assembly: Assembly, work: str) -> None:
+    """Drop the columns of others that a recompute replaces: a version of its own, and restorable.
+
+    In one transaction with the new columns they could not go: Lance gives no schema that drops and adds.
+    """
+    dataset = open_dataset(assembly.location)
+    if work == LABELS or not assembly.in_the_way(dataset):
+        return
+    assembly.prepare(dataset)  # all that follows them is made and verified before they go
+
+    def drop(current: LanceDataset) -> None:
+        names = assembly.in_the_way(current)
+        if names:
+            current.drop_columns(names)
+
+    change(assembly.location, drop)
+
+
+def _checked(assembly: Assembly) -> Callable[[LanceDataset], list[FragmentColumns]]:
+    def prepare(dataset: LanceDataset) -> list[FragmentColumns]:
+        assembly.check(dataset)  # another maker may have come first: it refuses then
+        return assembly.prepare(dataset)
+
+    return prepare
+
+
+def _errors(
+    dataset: LanceDataset, staged: Sequence[StagedJob], most: float | None
+) -> tuple[tuple[ErrorCount, ...], int]:
+    """Count the reasons in what is about to be committed, and refuse it where too many rows failed."""
+    counts: Counter[tuple[str, str]] = Counter()
+    failed: set[tuple[object, int]] = set()
+    rows = 0
+    for one in staged:
+        in_job = 0
+        # A row is the same one to all jobs, whatever columns each of them reads.
+        fragments = {part.source: part.fragment for part in ranges_of(dataset, one.job.reads)}
+        for source, parts in one.index.by_source.items():
+            labelled, reasons = _latest(one, parts)
+            in_job += labelled
+            counts.update((one.job.name, reason) for reason in reasons.values())
+            failed.update((fragments.get(source, source), offset) for offset in reasons)
+        rows = max(rows, in_job)
+    errors = _counted(counts)
+    is_too_many = len(failed) == rows if most is None else len(failed) > most * rows
+    if failed and is_too_many:
+        raise TooManyErrors(
+            f"{len(failed)} of {rows} rows failed, most often with {errors[0].reason!r} (tagger "
+            f"{errors[0].tagger}); nothing is committed and the work is staged: mend the cause, or allow it "
+            f"with --max-error-rate {len(failed) / rows:.2g}"
+        )
+    return errors, len(failed)
+
+
+def _counted(counts: Counter[tuple[str, str]]) -> tuple[ErrorCount, ...]:
+    return tuple(ErrorCount(tagger, reason, rows) for (tagger, reason), rows in counts.most_common())
+
+
+def _latest(one: StagedJob, parts: Sequence[Part]) -> tuple[int, dict[int, str]]:
+    """Count the rows of a source that have staged labels, and give the reasons of those that failed.
+
+    Of two labels of a row, the newer one counts, as it does in what is committed.
+    """
+    offsets: list[npt.NDArray[np.int64]] = []
+    reasons: dict[int, str] = {}
+    ordered = sorted(parts, key=lambda part: part.age)
+    for table in staged_labels(one.staging, ordered, [one.job.error_column]):
+        offsets.append(table[OFFSET].to_numpy())
+        if reasons:
+            for offset in set(reasons).intersection(offsets[-1].tolist()):
+                del reasons[offset]
+        bad = table.filter(pc.is_valid(table[one.job.error_column]))
+        reasons.update(zip(bad[OFFSET].to_pylist(), bad[one.job.error_column].to_pylist(), strict=True))
+    return len(np.unique(np.concatenate(offsets))), reasons
+
+
+def _properties(run: Run) -> dict[str, str]:
+    return {
+        "laketag.job": ",".join(job.digest for job in run.jobs),
+        "laketag.taggers": ",".join(job.name for job in run.jobs),
+        "laketag.rows": str(run.missing),
+    }

@@ -1,0 +1,87 @@
+"""A run under way: its tasks finish one by one, and what they staged is committed, in the end or earlier."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from laketag.engines.protocol import Engine
+from laketag.errors import Interrupted
+from laketag.tagging.committing import Outcome, commit_done, commit_rest
+from laketag.tagging.compute import Done, Task
+from laketag.tagging.preparing import Run
+from laketag.tagging.settings import TagSettings
+from laketag.tagging.watching import watching
+
+
+@dataclass
+class UnderWay:
+    """A run with what has become of it so far."""
+
+    run: Run
+    settings: TagSettings
+    outcome: Outcome = field(init=False)
+    """What the commits so far came to."""
+    done: list[Done] = field(default_factory=list)
+    """What finished tasks said."""
+    waiting: list[Done] = field(default_factory=list)
+    """Those of them that are not committed yet."""
+    unfinished: Counter[int] = field(init=False)
+    """Tasks that each fragment still waits for."""
+    committed: int = 0
+    """Rows committed on the way."""
+    finished: int = 0
+    """Fragments finished since the last commit."""
+
+    def __post_init__(self) -> None:
+        self.outcome = Outcome(self.run.compute.version)
+        self.unfinished = Counter(fragment for task in self.run.tasks for fragment in task.fragments)
+
+    def compute(self, fn: Callable[[Task], Done], engine: Engine) -> None:
+        """Run all tasks, and commit on the way where `commit_every` says so.
+
+        Raises:
+            Interrupted: Ctrl-C, or a worker was told to stop; the work so far is staged.
+            TooManyErrors: of a commit on the way.
+        """
+        report = self.settings.progress
+        try:
+            with (
+                watching(self.rows, self.run.missing, report),
+                closing(engine.run(fn, self.run.tasks)) as finished,
+            ):
+                for one in finished:
+                    self._add(one)
+        except KeyboardInterrupt:
+            raise Interrupted(self._stopped()) from None
+        if not all(one.is_whole for one in self.done):
+            raise Interrupted(f"a worker was told to stop, so the run {self._stopped()}")
+
+    def commit(self) -> None:
+        """Commit all that is staged and not committed yet."""
+        self.outcome = self.outcome.plus(commit_rest(self.run, self.waiting, self.settings))
+        self.waiting.clear()
+
+    def rows(self) -> int:
+        """Count the rows that are staged or committed."""
+        return self.committed + self.run.compute.staging(0).rows_staged()
+
+    def _add(self, one: Done) -> None:
+        self.done.append(one)
+        self.waiting.append(one)
+        for fragment in one.fragments:
+            self.unfinished[fragment] -= 1
+            self.finished += self.unfinished[fragment] == 0
+        if self.settings.commit_every and self.finished >= self.settings.commit_every:
+            self.outcome = self.outcome.plus(commit_done(self.run, self.waiting, self.settings))
+            self.committed += sum(one.computed for one in self.waiting)
+            self.waiting.clear()
+            self.finished = 0
+
+    def _stopped(self) -> str:
+        kept = f"{self.rows()} of {self.run.missing} rows are staged"
+        if self.committed:
+            kept += f", {self.committed} of them committed"
+        return f"stopped; {kept}, and the same command goes on from there"
