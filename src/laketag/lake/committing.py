@@ -109,7 +109,7 @@ def _commit_once(
 ) -> int:
     import lance
 
-    operation, leftover = _merge(dataset, columns, units)
+    operation, leftover = _operation(dataset, columns, units)
     try:
         committed = lance.LanceDataset.commit(
             location.uri,
@@ -124,28 +124,31 @@ def _commit_once(
     return int(committed.version)
 
 
-def _merge(
+def _operation(
     dataset: LanceDataset, columns: pa.Schema, units: Sequence[FragmentColumns]
 ) -> tuple[Any, str | None]:
     import lance
 
-    new = pa.schema([column for column in columns if column.name not in dataset.schema.names])
     for column in columns:
         if column.name in dataset.schema.names and dataset.schema.field(column.name).type != column.type:
             held = dataset.schema.field(column.name).type
             raise CommitError(
                 f"column {column.name!r} is {held} now, its labels are {column.type}; they are staged"
             )
+    new = pa.schema([column for column in columns if column.name not in dataset.schema.names])
     schema, leftover = _extended(dataset, new) if len(new) else (dataset.lance_schema, None)
     fields = [leaf for column in columns for leaf in leaf_ids(schema.field(column.name), column.type)]
     files = {unit.fragment: unit.file for unit in units}
-    fragments = []
-    for fragment in dataset.get_fragments():
-        metadata = fragment.metadata
-        if fragment.fragment_id in files:
-            _attach(metadata, files[fragment.fragment_id], fields, dataset.data_storage_version)
-        fragments.append(metadata)
-    return lance.LanceOperation.Merge(fragments, schema, preserves_nullability=True), leftover
+    fragments = [fragment.metadata for fragment in dataset.get_fragments()]
+    for fragment in fragments:
+        if fragment.id in files:
+            _attach(fragment, files[fragment.id], fields, dataset.data_storage_version)
+    if len(new):
+        return lance.LanceOperation.Merge(fragments, schema, preserves_nullability=True), leftover
+    touched = [fragment for fragment in fragments if fragment.id in files]
+    return lance.LanceOperation.Update(
+        updated_fragments=touched, fields_modified=fields, update_mode="rewrite_columns"
+    ), None
 
 
 def _extended(dataset: LanceDataset, columns: pa.Schema) -> tuple[Any, str]:
