@@ -205,7 +205,7 @@ class CountingTagger:
     columns: ClassVar[pa.Schema] = pa.schema([("SHA", pa.int64())])
 
     def identity(self) -> Mapping[str, str]:
-        return {"model": "counting"}
+        return {"model": "counting", "folder": self.folder}
 
     def load(self, device: str) -> FakeModel:
         return FakeModel(self.predict)

@@ -208,3 +208,20 @@ def test_any_share_of_failed_rows_can_be_allowed_or_refused(tmp_path: Path) -> N
     allowed = tag(uri, [failing], settings=TagSettings(max_error_rate=0.5))
 
     assert (allowed.computed, allowed.failed) == (0, 111)
+
+
+@pytest.mark.parametrize("storage", [datasets.PLAIN, Storage("binary", "2.0", False)], ids=str)
+def test_an_index_on_a_label_column_finds_labels_that_came_after_it(tmp_path: Path, storage: Storage) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, 30, storage=storage, rows_per_fragment=10)
+    tag(uri, [DigestLabel()], rows=Rows(limit=15))
+    for column in ("SHA256", "DIGESTLABEL_DIGEST"):
+        lance.dataset(uri).create_scalar_index(column, "BTREE")
+
+    report = tag(uri, [DigestLabel()])
+
+    assert report.computed == 15
+    dataset = lance.dataset(uri)
+    found = [dataset.count_rows(f"SHA256 = '{right_label(n)}'") for n in range(30)]
+    assert found == [1] * 30
+    assert dataset.count_rows("DIGESTLABEL_DIGEST is null") == 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from laketag.errors import CommitError
-from laketag.lake.committing import ATTEMPTS, COMMIT_KEY, version_with
+from laketag.lake.committing import ATTEMPTS, COMMIT_KEY, is_conflict, version_with
 from laketag.lake.dataset import exists, leaf_ids, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
@@ -99,8 +99,6 @@ def append_fragments(
     Raises:
         CommitError: the dataset changed under every attempt, or no longer fits.
     """
-    from lance.commit import CommitConflictError
-
     mark = uuid.uuid4().hex
     first = open_dataset(location).version
     for attempt in range(ATTEMPTS):
@@ -112,7 +110,9 @@ def append_fragments(
         check(dataset)
         try:
             return _append(location, dataset, schema, fragments, {**properties, COMMIT_KEY: mark})
-        except CommitConflictError:
+        except OSError as error:
+            if not is_conflict(error):
+                raise
             time.sleep(min(2.0, 0.05 * 2**attempt))
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from laketag.errors import CommitError
-from laketag.lake.committing import ATTEMPTS
+from laketag.lake.committing import ATTEMPTS, is_conflict
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
@@ -34,12 +34,3 @@ def change(location: Location, make: Callable[[LanceDataset], None]) -> None:
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
     )
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Whether another writer came first."""
-    from lance.commit import CommitConflictError
-
-    # Lance's own methods raise a plain OSError, which says so in its text.
-    text = str(error).lower()
-    return isinstance(error, CommitConflictError) or "conflict" in text or "incompatible transaction" in text

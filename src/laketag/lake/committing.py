@@ -6,7 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from lance.fragment import FragmentMetadata
 
 ATTEMPTS = 20
+PATIENCE = 5
+"""Attempts to add columns with their labels before the columns are made first, empty."""
 COMMIT_KEY = "laketag.commit"
+RESERVED_KEY = "laketag.reserved"
+"""In the transaction of a version that made columns and gave them no labels yet."""
+_QUICK_TRIES = 50
 _DROPPED = -2  # Lance's own mark for a field that a data file holds and no one reads
 
 
@@ -43,6 +48,8 @@ class Version:
     """The dataset's version after it."""
     fragments: int
     """How many fragments got a column file."""
+    reserved: int | None = None
+    """The version that made the columns, where others left no time to make them with their labels."""
 
 
 Prepare = Callable[["LanceDataset"], Sequence[FragmentColumns]]
@@ -54,9 +61,12 @@ def commit_columns(
 ) -> Version:
     """Make columns visible in one version, new ones and ones that exist alike.
 
-    Always a Merge: a DataReplacement wants the columns to lie alike in every fragment, which they do
-    not once others have appended, compacted or added columns. In a Merge a column that is there
-    already leaves its old file (the field is marked as dropped there) and is found in the new one.
+    New columns are a Merge, which every other write keeps from being committed; it is made again from the
+    latest version. Where others write all the time, it never comes in time: then the columns are made
+    first, empty, in a version of their own. Columns that exist are an Update of the fragments concerned,
+    which only writes to the same fragments keep from being committed, and which tells indexes on the
+    columns that these fragments changed: a Merge would not. (A DataReplacement would want the columns to
+    lie alike in every fragment, which they do not once others have appended or compacted.)
 
     Args:
         location: the dataset's.
@@ -67,37 +77,111 @@ def commit_columns(
     Raises:
         CommitError: the dataset changed under every attempt, or no longer fits.
     """
-    from lance.commit import CommitConflictError
-
-    # A name of its own for this commit: found in the history, it says that an unanswered attempt arrived.
-    mark = uuid.uuid4().hex
-    first_read = open_dataset(location).version
-    units: list[FragmentColumns] = []
+    commit = _Commit(location, columns, prepare, properties, open_dataset(location).version)
     for attempt in range(ATTEMPTS):
-        dataset = open_dataset(location)
-        arrived = version_with(dataset, COMMIT_KEY, mark, after=first_read)
-        if arrived is not None:
-            return Version(arrived, len(units))
-        units = list(prepare(dataset))
-        if not units:  # every row that there was something to say of is gone
-            return Version(dataset.version, 0)
         try:
-            number = _commit_once(location, dataset, columns, units, {**properties, COMMIT_KEY: mark})
-            return Version(number, len(units))
-        except CommitConflictError:
-            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+            return commit.attempt(is_late=attempt >= PATIENCE)
         except OSError as error:
-            arrived = version_with(open_dataset(location), COMMIT_KEY, mark, after=first_read)
-            if arrived is not None:
-                return Version(arrived, len(units))
-            raise CommitError(
-                f"{location.uri}: the commit failed ({str(error).splitlines()[0][:200]}); "
-                "the work is staged, run the same command again"
-            ) from error
+            if not is_conflict(error):
+                arrived = commit.arrived(open_dataset(location))
+                if arrived is not None:
+                    return arrived
+                raise CommitError(
+                    f"{location.uri}: the commit failed ({str(error).splitlines()[0][:200]}); "
+                    "the work is staged, run the same command again"
+                ) from error
+            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts to commit; "
         "the labels are staged, run the same command again"
     )
+
+
+@dataclass
+class _Commit:
+    """A commit under way, over all its attempts."""
+
+    location: Location
+    columns: pa.Schema
+    prepare: Prepare
+    properties: Mapping[str, str]
+    first_read: int
+    # A name of its own for this commit: found in the history, it says that an unanswered attempt arrived.
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    units: Sequence[FragmentColumns] = ()
+    reserved: int | None = None
+
+    def attempt(self, *, is_late: bool) -> Version:
+        dataset = open_dataset(self.location)
+        arrived = self.arrived(dataset)
+        if arrived is not None:
+            return arrived
+        if is_late or _are_indexed(dataset, self.columns):
+            self.reserved = _reserve(self.location, self.columns, self.properties) or self.reserved
+            dataset = open_dataset(self.location)
+        self.units = self.prepare(dataset)
+        if not self.units:  # every row that there was something to say of is gone
+            return Version(dataset.version, 0, self.reserved)
+        properties = {**self.properties, COMMIT_KEY: self.mark}
+        number = _commit_once(self.location, dataset, self.columns, self.units, properties)
+        return Version(number, len(self.units), self.reserved)
+
+    def arrived(self, dataset: LanceDataset) -> Version | None:
+        found = version_with(dataset, COMMIT_KEY, self.mark, after=self.first_read)
+        return None if found is None else Version(found, len(self.units), self.reserved)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another writer came first."""
+    from lance.commit import CommitConflictError
+
+    # Lance's own methods raise a plain OSError, which says so in its text.
+    text = str(error).lower()
+    return isinstance(error, CommitConflictError) or "conflict" in text or "incompatible transaction" in text
+
+
+def _new(dataset: LanceDataset, columns: pa.Schema) -> pa.Schema:
+    return pa.schema([column for column in columns if column.name not in dataset.schema.names])
+
+
+def _are_indexed(dataset: LanceDataset, columns: pa.Schema) -> bool:
+    """Whether a Merge would change indexed columns: Lance would go on to find the old values."""
+    indexed = {name for index in dataset.describe_indices() for name in index.field_names}
+    return not indexed.isdisjoint(columns.names) and len(_new(dataset, columns)) > 0
+
+
+def _reserve(location: Location, columns: pa.Schema, properties: Mapping[str, str]) -> int | None:
+    """Make the columns that are not there yet, empty; returns the version that has them, if it made one.
+
+    What takes time is done before the latest version is read, so that few writers are quick enough.
+    """
+    import lance
+
+    dataset = open_dataset(location)
+    new = _new(dataset, columns)
+    if not len(new):
+        return None
+    schema, leftover = _extended(dataset, new)
+    try:
+        for _ in range(_QUICK_TRIES):
+            latest = open_dataset(location)
+            if _ids(latest) != _ids(dataset):
+                return None  # others changed columns: the next attempt begins anew
+            fragments = [fragment.metadata for fragment in latest.get_fragments()]
+            operation = lance.LanceOperation.Merge(fragments, schema, preserves_nullability=True)
+            try:
+                return _commit(location, latest, operation, {**properties, RESERVED_KEY: "no labels yet"})
+            except OSError as error:
+                if not is_conflict(error):
+                    raise
+                time.sleep(random.uniform(0, 0.02))
+        return None
+    finally:
+        delete_data_file(location, leftover)
+
+
+def _ids(dataset: LanceDataset) -> list[tuple[str, int]]:
+    return [(field.name(), field.id()) for field in dataset.lance_schema.fields()]
 
 
 def _commit_once(
@@ -105,22 +189,26 @@ def _commit_once(
     dataset: LanceDataset,
     columns: pa.Schema,
     units: Sequence[FragmentColumns],
-    properties: dict[str, str],
+    properties: Mapping[str, str],
 ) -> int:
-    import lance
-
     operation, leftover = _operation(dataset, columns, units)
     try:
-        committed = lance.LanceDataset.commit(
-            location.uri,
-            lance.Transaction(dataset.version, operation, transaction_properties=properties),
-            storage_options=dict(location.storage_options),
-            # Lance's own retries would commit the old fragment list again, and undo what others did.
-            max_retries=0,
-        )
+        return _commit(location, dataset, operation, properties)
     finally:
         if leftover is not None:
             delete_data_file(location, leftover)
+
+
+def _commit(location: Location, dataset: LanceDataset, operation: Any, properties: Mapping[str, str]) -> int:
+    import lance
+
+    committed = lance.LanceDataset.commit(
+        location.uri,
+        lance.Transaction(dataset.version, operation, transaction_properties=dict(properties)),
+        storage_options=dict(location.storage_options),
+        # Lance's own retries would commit the old fragment list again, and undo what others did.
+        max_retries=0,
+    )
     return int(committed.version)
 
 
@@ -135,7 +223,7 @@ def _operation(
             raise CommitError(
                 f"column {column.name!r} is {held} now, its labels are {column.type}; they are staged"
             )
-    new = pa.schema([column for column in columns if column.name not in dataset.schema.names])
+    new = _new(dataset, columns)
     schema, leftover = _extended(dataset, new) if len(new) else (dataset.lance_schema, None)
     fields = [leaf for column in columns for leaf in leaf_ids(schema.field(column.name), column.type)]
     files = {unit.fragment: unit.file for unit in units}

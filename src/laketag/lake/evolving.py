@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from laketag.errors import ColumnError
-from laketag.lake.changing import change, is_conflict
-from laketag.lake.committing import FragmentColumns, commit_columns
+from laketag.lake.changing import change
+from laketag.lake.committing import FragmentColumns, commit_columns, is_conflict
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
 from laketag.lake.location import Location

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laketag.errors import ColumnError
-from laketag.lake.changing import change, is_conflict
+from laketag.lake.changing import change
+from laketag.lake.committing import is_conflict
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line

@@ -1,0 +1,103 @@
+"""Commits of column files, where others commit all the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+
+import writers
+from laketag.errors import CommitError
+from laketag.lake.columns import write_column_file
+from laketag.lake.committing import ATTEMPTS, FragmentColumns, Version, commit_columns
+from laketag.lake.location import Location
+
+TWICE = pa.schema([pa.field("TWICE", pa.int64(), metadata={"laketag": "{}"})])
+OTHER = pa.schema([pa.field("OTHER", pa.int64())])
+
+
+def commit(uri: str, columns: pa.Schema, meanwhile: Callable[[], object]) -> Version:
+    """Commit twice the number, on every fragment, with another writer at work after every read."""
+    location = Location.of(uri)
+
+    def prepare(dataset: lance.LanceDataset) -> list[FragmentColumns]:
+        found = []
+        for fragment in dataset.get_fragments():
+            rows = fragment.metadata.physical_rows
+            values = [pa.array(range(rows), pa.int64())] * len(columns)
+            batch = pa.record_batch(values, schema=pa.schema([(f.name, f.type) for f in columns]))
+            file = write_column_file(location, dataset.data_storage_version, columns, [batch])
+            found.append(FragmentColumns(fragment.fragment_id, file))
+        meanwhile()
+        return found
+
+    return commit_columns(location, columns, prepare, {"laketag.job": "a test"})
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return writers.make(tmp_path / "data", stable_row_ids=True)
+
+
+def test_new_columns_are_one_version(uri: str) -> None:
+    made = commit(uri, TWICE, lambda: None)
+
+    assert (made.number, made.reserved) == (3, None)
+
+
+def test_where_others_commit_after_every_read_the_columns_are_made_first(uri: str) -> None:
+    made = commit(uri, TWICE, lambda: writers.append(uri))
+
+    dataset = lance.dataset(uri)
+    assert made.reserved is not None
+    assert made.reserved < made.number == dataset.version
+    assert dataset.schema.field("TWICE").metadata == {b"laketag": b"{}"}
+    assert dataset.count_rows("TWICE is not null") == dataset.count_rows() - 10
+    assert lance.dataset(uri, version=made.reserved).count_rows("TWICE is not null") == 0
+    assert dataset.read_transaction(made.reserved).transaction_properties["laketag.job"] == "a test"
+
+
+def test_columns_that_exist_are_committed_although_others_append_and_configure(uri: str) -> None:
+    commit(uri, TWICE, lambda: None)
+
+    def meanwhile() -> None:
+        writers.append(uri)
+        writers.configure(uri)
+
+    made = commit(uri, TWICE, meanwhile)
+
+    assert made.reserved is None
+    assert lance.dataset(uri).count_rows("TWICE is null") == 10
+
+
+def test_columns_beside_an_indexed_one_do_not_mislead_the_index(uri: str) -> None:
+    commit(uri, TWICE, lambda: None)
+    lance.dataset(uri).update({"TWICE": "-1"})
+    lance.dataset(uri).create_scalar_index("TWICE", "BTREE")
+
+    made = commit(uri, pa.schema([*TWICE, *OTHER]), lambda: None)
+
+    assert made.reserved is not None
+    assert lance.dataset(uri).count_rows("TWICE = -1") == 0
+    assert lance.dataset(uri).count_rows("TWICE = 7") == lance.dataset(uri).count_rows("OTHER = 7") > 0
+
+
+def test_where_others_change_every_row_all_the_time_it_ends_in_one_line(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    tries = []
+
+    def meanwhile() -> None:
+        tries.append(1)
+        lance.dataset(uri).update({"extra": "extra + 1"})
+
+    with pytest.raises(CommitError, match=f"during each of {ATTEMPTS} attempts") as raised:
+        commit(uri, TWICE, meanwhile)
+
+    assert "\n" not in str(raised.value)
+    assert len(tries) == ATTEMPTS
+    assert lance.dataset(uri).count_rows("TWICE is not null") == 0
