@@ -37,5 +37,9 @@ def _described(one: laketag.Known) -> list[str]:
     lines = [one.name, f"  reads    {', '.join(one.reads)}", f"  adds     {columns}"]
     if one.parameters:
         lines.append(f"  takes    {', '.join(f'{name}=' for name in one.parameters)}")
-    state = "" if one.is_here else f"; not here: pip install '{one.install}'"
-    return [*lines, f"  weights  {one.weights}{state}"]
+    lines.append(f"  weights  {one.weights}")
+    if not one.is_here:
+        lines.append(f"  not here pip install '{one.install}'")
+    elif one.downloads:
+        lines.append(f"  not here {' and '.join(one.downloads)}: downloaded by the first run")
+    return lines

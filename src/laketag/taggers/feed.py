@@ -244,6 +244,8 @@ class _Step:
             return None, "null image"
         try:
             return self._prepare(inputs), None
+        except DecodeError as error:  # a tagger that decodes by itself
+            return None, str(error)
         except Exception as error:  # a user's code, on one row: that row has the reason
             return None, reason(error)
 

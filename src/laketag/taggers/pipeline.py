@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import perf_counter
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -12,7 +13,16 @@ from laketag.errors import BadTagger, LaketagError
 from laketag.taggers.budget import Budget
 from laketag.taggers.feed import Ended, Feed, Started
 from laketag.taggers.predicting import Predictor
-from laketag.taggers.protocol import BYTES, IMAGE, Model, Tagger, batch_size_of, check, check_together
+from laketag.taggers.protocol import (
+    BYTES,
+    IMAGE,
+    Model,
+    Tagger,
+    batch_size_of,
+    check,
+    check_together,
+    settled,
+)
 from laketag.taggers.rows import Labels, Row, Stats, reason
 from laketag.taggers.sheet import Sheet
 
@@ -85,6 +95,16 @@ class Pipeline:
         a chunk, what it has so far is yielded, with `is_whole` false, and the run ends. Exceptions of
         `chunks` are raised here, after the chunks before them.
         """
+        started = perf_counter()
+        try:
+            yield from self._run(chunks)
+        finally:
+            seconds = perf_counter() - started
+            self.stats.seconds += seconds
+            self.stats.thread_seconds += seconds * self._threads
+            self.stats.busy_seconds = sum(getattr(model, "busy_seconds", 0.0) for _, model in self._models)
+
+    def _run(self, chunks: Iterable[tuple[K, Iterable[Row]]]) -> Iterator[tuple[K, list[Labels]]]:
         sheets: list[Sheet] = []
         key: Any = None
         stop = _Stop(self._stop)
@@ -129,7 +149,8 @@ def predict(
     if others:
         raise BadTagger(f"tagger {tagger.name} reads {', '.join(others)}: only a dataset has it, use `tag`")
     rows = (Row(position, {IMAGE: image, BYTES: image}) for position, image in enumerate(images))
-    ((_, (labels,)),) = Pipeline([tagger], device=device, batch_size=batch_size).run([(None, rows)])
+    placed = settled(tagger, device)
+    ((_, (labels,)),) = Pipeline([placed], device=device, batch_size=batch_size).run([(None, rows)])
     return pa.Table.from_batches([labels.batch])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -12,7 +14,7 @@ import pyarrow.types as kinds
 from laketag.taggers.protocol import Model, Tagger
 from laketag.taggers.rows import Stats, reason
 
-_OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc")
+_OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "can't allocate memory", "bad_alloc")
 
 
 class ResultError(Exception):
@@ -45,6 +47,17 @@ class _Tried:
     is_final: bool = False
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A batch that was given to the model and not waited for yet, or that waits to be given to it."""
+
+    values: list[Any]
+    wait: Callable[[], Any] | None = None
+    """Gives the labels; None where the batch was not begun."""
+    failed: _Tried | None = None
+    """Why it could not be begun."""
+
+
 class Predictor:
     """A loaded tagger that remembers how many rows fit into its device's memory."""
 
@@ -56,19 +69,45 @@ class Predictor:
         self._schema = pa.schema([pa.field(f.name, f.type) for f in tagger.columns])
         self._fits = batch_size
         self._stats = stats
+        self._begin: Callable[[list[Any]], Callable[[], Any]] | None = getattr(model, "begin", None)
+
+    @property
+    def works_ahead(self) -> bool:
+        """Whether a batch can be begun before the one before it has ended."""
+        return self._begin is not None
+
+    def begin(self, values: list[Any]) -> Begun:
+        """Start on prepared rows, where the model can; `finish` gives their labels."""
+        if self._begin is None or len(values) > self._fits:
+            return Begun(values)
+        before = perf_counter()
+        try:
+            return Begun(values, self._begin(list(values)))
+        except Exception as error:  # a model raises anything at all
+            return Begun(values, failed=_of(error))
+        finally:
+            self._stats.predict_seconds += perf_counter() - before
+
+    def finish(self, begun: Begun) -> list[Piece]:
+        """Label rows that were begun; pieces in order, of as many rows together as there are values."""
+        if begun.failed is not None:
+            return self._pieces(begun.values, begun.failed)
+        if begun.wait is not None:
+            return self._pieces(begun.values, self._tried(begun.wait, len(begun.values)))
+        return self.predict(begun.values)
 
     def predict(self, values: list[Any]) -> list[Piece]:
-        """Label prepared rows; pieces in order, of as many rows together as there are values."""
+        """Label prepared rows, and wait for it; pieces as `finish` gives them."""
         pieces: list[Piece] = []
         start = 0
         while start < len(values):
             piece = values[start : start + self._fits]
             start += len(piece)
-            pieces += self._contained(piece)
+            given = list(piece)
+            pieces += self._pieces(piece, self._tried(partial(self._model.predict, given), len(piece)))
         return pieces
 
-    def _contained(self, values: list[Any]) -> list[Piece]:
-        tried = self._tried(values)
+    def _pieces(self, values: list[Any], tried: _Tried) -> list[Piece]:
         if tried.error is None or tried.is_final or len(values) == 1:
             return [Piece(len(values), tried.batch, tried.error)]
         half = (len(values) + 1) // 2
@@ -76,12 +115,11 @@ class Predictor:
             self._fits = min(self._fits, half)
         return self.predict(values[:half]) + self.predict(values[half:])
 
-    def _tried(self, values: list[Any]) -> _Tried:
-        # Returns what is known of the error, not the error: its traceback would keep the batch's memory.
+    def _tried(self, labels: Callable[[], Any], rows: int) -> _Tried:
         before = perf_counter()
         try:
-            batch = fitted(self._model.predict(list(values)), self._schema, rows=len(values))
-            self._stats.predicted += len(values)
+            batch = fitted(labels(), self._schema, rows=rows)
+            self._stats.predicted += rows
             return _Tried(batch)
         except WrongRows as error:
             # Row by row, a function that gives one value for the whole batch would look right.
@@ -89,9 +127,14 @@ class Predictor:
         except ResultError as error:
             return _Tried(error=str(error))
         except Exception as error:  # a model raises anything at all
-            return _Tried(error=reason(error), is_memory=_is_out_of_memory(error))
+            return _of(error)
         finally:
             self._stats.predict_seconds += perf_counter() - before
+
+
+def _of(error: Exception) -> _Tried:
+    # What is known of the error, not the error: its traceback would keep the batch's memory.
+    return _Tried(error=reason(error), is_memory=_is_out_of_memory(error))
 
 
 def fitted(result: object, schema: pa.Schema, *, rows: int) -> pa.RecordBatch:

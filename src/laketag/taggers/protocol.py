@@ -8,6 +8,17 @@ A tagger may also have these attributes; each is optional:
   and of its own source code.
 - `version: str | None`: stands for the source code in the digest.
 - `packages: tuple[str, ...]`: distributions whose versions are noted beside the labels.
+- `failed: Mapping[str, Any]`: what columns of a failed row hold, by column; null where it says nothing.
+- `settled(device) -> Tagger`: itself with all that it left open put in (the dtype that suits the device,
+  the commit of a branch, paths in full), so that the same labels have the same identity. Asked for once,
+  where the run is planned; `load` is called on what it gives.
+- `to_download() -> tuple[str, ...]`: what `load` would have to download, for `laketag taggers`.
+
+A model may have:
+
+- `begin(batch) -> Callable[[], pa.RecordBatch]`: starts on a batch and returns; the function waits for the
+  labels. For devices that work by themselves: the next batch is begun before this one is waited for.
+- `busy_seconds: float`: how long the device has been at work so far.
 
 A model without `prepare` is given the row's one input as it is, or the mapping of its inputs by
 role where the tagger reads more than one.
@@ -93,6 +104,22 @@ def batch_size_of(tagger: Tagger) -> int:
     return int(getattr(tagger, "batch_size", BATCH_SIZE))
 
 
+def failed_values(tagger: Tagger) -> dict[str, pa.Scalar]:
+    """Give what columns of a failed row hold where that is not null, by column, in the columns' types."""
+    told: Mapping[str, Any] = getattr(tagger, "failed", {})
+    return {name: pa.scalar(value, tagger.columns.field(name).type) for name, value in told.items()}
+
+
+def settled(tagger: Tagger, device: str) -> Tagger:
+    """Let a tagger put in what it left open, for a device.
+
+    Raises:
+        BadTagger: what it names cannot be found.
+    """
+    settle = getattr(tagger, "settled", None)
+    return check(settle(device)) if callable(settle) else tagger
+
+
 def check(tagger: object) -> Tagger:
     """Give the tagger back if it is one.
 
@@ -112,6 +139,7 @@ def check(tagger: object) -> Tagger:
     size = getattr(tagger, "batch_size", BATCH_SIZE)
     if not isinstance(size, int) or size < 1:
         raise BadTagger(f"tagger {tagger.name}: batch_size is {size!r}; give a whole number from 1 on")
+    _check_failed(tagger)
     return tagger
 
 
@@ -152,6 +180,16 @@ def _check_columns(tagger: Tagger) -> None:
                 f"tagger {tagger.name}: column {column!r} is no name that a dataset can hold; begin it with "
                 "a letter or a digit, and go on with letters, digits, underscores, spaces and dashes"
             )
+
+
+def _check_failed(tagger: Tagger) -> None:
+    try:
+        failed_values(tagger)
+    except (AttributeError, KeyError, TypeError, pa.ArrowException) as error:
+        raise BadTagger(
+            f"tagger {tagger.name}: failed is {getattr(tagger, 'failed', None)!r}; give a dict from some of "
+            "its columns to what they hold in a failed row"
+        ) from error
 
 
 def _shown(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -44,16 +44,30 @@ class Stats:
     """Rows that were given to a tagger's `predict` and came back, times taggers."""
     failed: int = 0
     """Rows without a label, times taggers, of finished chunks."""
+    seconds: float = 0.0
+    """From the start of a run to its end."""
     wait_seconds: float = 0.0
     """Spent waiting for prepared rows: reading and decoding are the slower side."""
     predict_seconds: float = 0.0
     """Spent in `predict`."""
+    busy_seconds: float = 0.0
+    """How long the models' devices were at work, as far as the models can tell."""
     decode_seconds: float = 0.0
     """Spent decoding, in the threads."""
     prepare_seconds: float = 0.0
     """Spent in `prepare` and on digests, in the threads."""
     full_seconds: float = 0.0
     """Spent by the reader waiting for room: predicting is the slower side."""
+    thread_seconds: float = 0.0
+    """What the decoding threads had: their number times `seconds`."""
+
+    def plus(self, other: Stats) -> Stats:
+        """Add up."""
+        return Stats(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Stats)})
+
+    def since(self, before: Stats) -> Stats:
+        """Subtract what was before."""
+        return Stats(**{f.name: getattr(self, f.name) - getattr(before, f.name) for f in fields(Stats)})
 
 
 def reason(error: BaseException) -> str:

@@ -13,8 +13,8 @@ import pyarrow.types as kinds
 
 from laketag.taggers.budget import size_of
 from laketag.taggers.feed import Prepared
-from laketag.taggers.predicting import Predictor
-from laketag.taggers.protocol import label_schema
+from laketag.taggers.predicting import Begun, Predictor
+from laketag.taggers.protocol import failed_values, label_schema
 from laketag.taggers.rows import Labels
 
 
@@ -34,6 +34,7 @@ class Sheet:
         self._pending: list[int] = []
         self._values: list[Any] = []
         self._bytes = 0
+        self._begun: tuple[list[int], Begun] | None = None  # rows at work: begun, and not waited for
 
     def add(self, prepared: Prepared, stop: Callable[[], bool]) -> None:
         """Take rows in and predict every batch that is full; after `stop` the rest is left out."""
@@ -51,18 +52,33 @@ class Sheet:
             self._bytes += size_of(value)
             # Cut by the rows' own bytes alone, so that the batches are the same in every run.
             if len(self._values) >= self._predictor.batch_size or self._bytes >= self._batch_bytes:
-                self.flush()
+                self._begin()
                 if stop():
                     return
 
     def flush(self) -> None:
-        """Predict what is pending."""
+        """Predict what is pending, and wait for all of it."""
+        self._begin()
+        self._wait()
+
+    def _begin(self) -> None:
+        """Give what is pending to the model, then wait for the batch before it, or else for this one."""
         if not self._values:
             return
         rows, self._pending = self._pending, []
         values, self._values, self._bytes = self._values, [], 0
+        begun = self._predictor.begin(values)
+        self._wait()
+        self._begun = rows, begun
+        if not self._predictor.works_ahead:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._begun is None:
+            return
+        (rows, begun), self._begun = self._begun, None
         start = 0
-        for piece in self._predictor.predict(values):
+        for piece in self._predictor.finish(begun):
             of_piece = rows[start : start + piece.rows]
             start += piece.rows
             for row in of_piece:
@@ -74,7 +90,8 @@ class Sheet:
                 self._count += piece.rows
 
     def cut(self) -> None:
-        """Forget the rows from the first pending one on."""
+        """Forget the rows from the first pending one on; what is at work is waited for."""
+        self._wait()
         if self._pending:
             first = self._pending[0]
             for column in (self._positions, self._digests, self._errors, self._places):
@@ -95,7 +112,11 @@ class Sheet:
                 errors[row] = errors[row] or f"the tagger returned {what} for {field.name}"
         failed = np.fromiter((error is not None for error in errors), np.bool_, len(errors))
         take = pa.array(places, mask=failed)
+        told = failed_values(tagger)
         arrays = [_taken(whole.column(name), take) for name in tagger.columns.names]
+        for number, name in enumerate(tagger.columns.names):
+            if name in told:
+                arrays[number] = pc.if_else(pa.array(failed), told[name], arrays[number])
         arrays += [pa.array(errors, pa.string()), pa.array(self._digests, pa.int64())]
         batch = pa.RecordBatch.from_arrays(arrays, schema=label_schema(tagger))
         return Labels(np.array(self._positions, np.int64), batch, is_whole)

@@ -20,6 +20,7 @@ from laketag.taggers.protocol import Tagger, check
 from laketag.taggers.rows import reason
 
 BUILT_IN = {
+    "aesthetic": "laketag.taggers.aesthetic:Aesthetic",
     "nsfw": "laketag.taggers.nsfw:Nsfw",
     "quality": "laketag.taggers.quality:Quality",
 }
@@ -42,6 +43,8 @@ class Known:
     """Whether what it needs is installed."""
     install: str | None
     """What to install where it is not."""
+    downloads: tuple[str, ...]
+    """Weights that are not on this machine, and come with the first run."""
 
 
 def find(spec: str) -> Tagger:
@@ -86,6 +89,7 @@ def _known(name: str) -> Known:
         weights=tagger.weights,
         is_here=is_here,
         install=f"laketag[{extra}]" if extra and not is_here else None,
+        downloads=tagger.to_download() if hasattr(tagger, "to_download") else (),
     )
 
 

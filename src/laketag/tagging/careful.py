@@ -12,7 +12,7 @@ from laketag.engines.local import Local
 from laketag.errors import WorkerLost
 from laketag.lake.dataset import open_dataset
 from laketag.taggers.digest import input_digest
-from laketag.taggers.protocol import Tagger, label_schema
+from laketag.taggers.protocol import Tagger, failed_values, label_schema
 from laketag.taggers.rows import Labels, Row
 from laketag.tagging.compute import Compute, Wanted
 from laketag.tagging.plan import Chunk
@@ -80,8 +80,13 @@ def _failed(label: LabelRows, wanted: Wanted, lost: WorkerLost) -> list[Labels]:
 def _failure(tagger: Tagger, row: Row, reason: str) -> Labels:
     schema = label_schema(tagger)
     digest = input_digest({role: row.inputs[role] for role in tagger.reads})
-    unlabelled = [pa.nulls(1, field.type) for field in tagger.columns]
-    columns = [*unlabelled, pa.array([reason]), pa.array([digest], pa.int64())]
+    told = failed_values(tagger)
+    held = [told.get(field.name, pa.scalar(None, field.type)) for field in tagger.columns]
+    columns = [
+        *(pa.array([value.as_py()], value.type) for value in held),
+        pa.array([reason]),
+        pa.array([digest], pa.int64()),
+    ]
     return Labels(np.array([row.position], np.int64), pa.record_batch(columns, schema=schema))
 
 

@@ -11,7 +11,7 @@ from laketag.engines.protocol import Engine
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.taggers.pipeline import cores
-from laketag.taggers.protocol import Tagger, check_together
+from laketag.taggers.protocol import Tagger, check_together, settled
 from laketag.taggers.spec import find
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute
@@ -54,7 +54,9 @@ def tag(
     """
     started = time.monotonic()
     taggers = [taggers] if isinstance(taggers, str) else taggers
-    found = [find(tagger) if isinstance(tagger, str) else tagger for tagger in taggers]
+    found = [
+        settled(find(tagger) if isinstance(tagger, str) else tagger, settings.device) for tagger in taggers
+    ]
     check_together(found)
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
