@@ -132,6 +132,20 @@ def replace_images_and_compact(uri: str) -> None:
     compact(uri)
 
 
+def a_long_day(uri: str) -> None:
+    """Rows move again and again, and some of their images change on the way."""
+    delete_rows(uri)
+    update_another_column(uri)
+    compact(uri)
+    append(uri)
+    replace_images(uri)
+    update_another_column(uri)
+    lance.dataset(uri).delete("number % 7 = 4")
+    lance.dataset(uri).optimize.compact_files(
+        target_rows_per_fragment=15, materialize_deletions_threshold=0.0
+    )
+
+
 def add_a_column(uri: str) -> None:
     lance.dataset(uri).add_columns({"doubled": "number * 2"})
 
@@ -176,7 +190,7 @@ WRITES = [
     *map(Write, (append, delete_rows, delete_a_fragment)),
     *map(Write, (update_another_column, update_another_column_in_place)),
     *map(Write, (replace_images, replace_images_in_place, replace_the_images_file, merge_insert)),
-    *map(Write, (compact, delete_and_compact, replace_images_and_compact)),
+    *map(Write, (compact, delete_and_compact, replace_images_and_compact, a_long_day)),
     *map(Write, (add_a_column, drop_a_column, rename_a_column, cast_a_column, index, configure)),
     Write(restore, takes_labels=True),
 ]

@@ -16,8 +16,8 @@ IMPORT_KEYS = (
     " schema_clashes seconds"
 )
 TAG_KEYS = (
-    "uri jobs version_before version_after rows computed skipped failed columns errors bytes_read"
-    " bytes_written seconds rows_per_second"
+    "uri jobs version_before version_after version_reserved rows computed skipped failed columns errors"
+    " bytes_read bytes_written seconds rows_per_second"
 )
 
 

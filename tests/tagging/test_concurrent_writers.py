@@ -1,7 +1,8 @@
-"""Others write between the last row computed and the commit: both sides' work is there afterwards."""
+"""Others write at every step of the line: both sides' work is there afterwards, and nothing is done twice."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,127 +11,158 @@ from typing import Any
 import lance
 import pytest
 
-import datasets
-from datasets import PLAIN, Storage, labels, make, right_label
-from fakes import ByteLength, CountingTagger, DigestLabel, predicted
-from laketag.engines.local import Local
+import writers
+from datasets import staged_files
+from fakes import CountingTagger, predicted, sha_of
+from laketag.errors import LaketagError
 from laketag.tagging.run import tag
+from laketag.tagging.settings import Rows, TagReport, TagSettings
+from writers import POINTLESS, WRITES, Write
 
-STORAGES = [PLAIN, Storage("binary", "2.0", False)]
+SETTINGS = TagSettings(chunk_rows=10, threads=1)
+Meddle = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Meddling:
-    """The local engine, and another writer at work before its last result is given."""
+class Here:
+    """An engine in this process, for speed, with another writer at work after the n-th result."""
 
-    meddle: Callable[[], Any]
+    meddle: Meddle = lambda: None
+    after: int = 0
 
     def run(self, fn: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
-        results = list(Local().run(fn, tasks))
-        self.meddle()
-        yield from results
+        for number, task in enumerate(tasks):
+            result = fn(task)
+            if number == (self.after or len(tasks)) - 1:
+                self.meddle()
+            yield result
 
 
-@pytest.mark.parametrize("storage", STORAGES, ids=str)
-@pytest.mark.parametrize("has_columns", [False, True], ids=["new columns", "existing columns"])
-def test_writes_of_others_are_kept_and_no_label_is_misplaced(
-    tmp_path: Path, storage: Storage, has_columns: bool
+@dataclass(frozen=True)
+class Line:
+    """A dataset, and a tagger that counts what it predicts."""
+
+    uri: str
+    counted: Path
+    patch: pytest.MonkeyPatch
+
+    def tag(self, engine: Here = Here(), *, stage_only: bool = False) -> TagReport:
+        settings = TagSettings(chunk_rows=10, threads=1, stage_only=stage_only)
+        return tag(self.uri, [CountingTagger(str(self.counted))], settings=settings, engine=engine)
+
+    def images(self) -> list[bytes]:
+        images: list[bytes] = lance.dataset(self.uri).to_table(columns=["jpg"])["jpg"].to_pylist()
+        return images
+
+    def labels(self) -> dict[bytes, int | None]:
+        """Read every image's label."""
+        dataset = lance.dataset(self.uri)
+        if "SHA" not in dataset.schema.names:
+            return dict.fromkeys(self.images())
+        found = dataset.to_table(columns=["jpg", "SHA"])
+        return dict(zip(found["jpg"].to_pylist(), found["SHA"].to_pylist(), strict=True))
+
+    def predicted_twice(self) -> set[int]:
+        return {label for label, times in Counter(predicted(self.counted)).items() if times > 1}
+
+
+def after_a_run(line: Line, write: Meddle) -> TagReport:
+    line.tag()
+    write()
+    return line.tag()
+
+
+def after_staging_alone(line: Line, write: Meddle) -> TagReport:
+    line.tag(stage_only=True)
+    write()
+    return line.tag()
+
+
+def during_compute(line: Line, write: Meddle) -> TagReport:
+    return line.tag(Here(write, after=2))
+
+
+def before_the_commit(line: Line, write: Meddle) -> TagReport:
+    return line.tag(Here(write))
+
+
+def between_read_and_commit(line: Line, write: Meddle) -> TagReport:
+    """The very first call of Lance's commit comes too late: the other writer is quicker."""
+    commit = lance.LanceDataset.commit
+    waiting = [write]
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        if waiting:
+            waiting.pop()()
+        return commit(*arguments, **options)
+
+    line.patch.setattr(lance.LanceDataset, "commit", late)
+    return line.tag()
+
+
+Step = Callable[[Line, Meddle], TagReport]
+STEPS: list[Step] = [
+    *(after_a_run, after_staging_alone),
+    *(during_compute, before_the_commit, between_read_and_commit),
+]
+
+
+@pytest.fixture(
+    params=[pytest.param(True, id="stable"), pytest.param(False, id="unstable", marks=pytest.mark.slow)]
+)
+def line(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    counted = tmp_path / "counted"
+    counted.mkdir()
+    return Line(writers.make(tmp_path / "data", stable_row_ids=request.param), counted, monkeypatch)
+
+
+@pytest.fixture(
+    params=[pytest.param(False, id="new"), pytest.param(True, id="existing", marks=pytest.mark.slow)]
+)
+def is_begun(request: pytest.FixtureRequest, line: Line) -> bool:
+    """Whether some rows have labels already, so that the columns are there."""
+    if request.param:
+        tag(line.uri, [CountingTagger(str(line.counted))], rows=Rows(limit=18), engine=Here())
+    return bool(request.param)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+@pytest.mark.parametrize("write", WRITES, ids=str)
+def test_both_sides_work_is_kept_and_no_image_is_predicted_twice(
+    line: Line, is_begun: bool, tmp_path: Path, write: Write, step: Step
 ) -> None:
-    uri = str(tmp_path)
-    make(tmp_path, 300, storage=storage)
-    if has_columns:
-        tag(uri, [DigestLabel()])
-        _append(uri, range(300, 330))
+    old = set(line.images())
+    undone = {image for image, label in line.labels().items() if label} if write.takes_labels else set()
+    step(line, lambda: write.do(line.uri))
+    first = line.labels()
+    again = line.tag()
 
-    def meddle() -> None:
-        dataset = lance.dataset(uri)
-        dataset.delete("number < 20")
-        dataset.delete("number >= 100 and number < 200")  # a whole fragment
-        dataset.add_columns({"doubled": "number * 2"})
-        _append(uri, range(400, 410))
-        lance.dataset(uri).create_scalar_index("number", "BTREE")
-
-    tag(uri, [DigestLabel()], engine=Meddling(meddle))
-
-    found = labels(tmp_path)
-    old = [*range(20, 100), *range(200, 330 if has_columns else 300)]
-    assert found == {**{n: right_label(n) for n in old}, **dict.fromkeys(range(400, 410))}
-    rows = lance.dataset(uri).to_table(columns=["number", "doubled"], filter="number < 300").to_pylist()
-    assert all(row["doubled"] == row["number"] * 2 for row in rows)
+    new = first.keys() - old
+    open_ = set() if step in STEPS[:2] else new | undone
+    assert {image for image, label in first.items() if label != sha_of(image)} == open_
+    assert is_begun or {first[image] for image in open_} <= {None}
+    assert line.labels() == {image: sha_of(image) for image in first}
+    undone |= old if write.takes_labels and step is after_a_run else set()
+    assert line.predicted_twice() <= {sha_of(image) for image in undone}
+    assert line.tag().version_after == again.version_after
+    twin = writers.make(tmp_path / "twin", stable_row_ids=True)
+    write.do(twin)
+    assert writers.theirs(line.uri) == writers.theirs(twin)
+    assert staged_files(Path(line.uri)) == []
 
 
-def test_an_image_replaced_meanwhile_is_not_given_the_old_label(tmp_path: Path) -> None:
-    uri = str(tmp_path)
-    make(tmp_path)
+@pytest.mark.parametrize("step", STEPS[2:], ids=lambda step: step.__name__)
+@pytest.mark.parametrize("write", POINTLESS, ids=str)
+def test_a_run_made_pointless_ends_in_one_line_and_its_work_is_kept(
+    line: Line, write: Write, step: Step
+) -> None:
+    before = lance.dataset(line.uri).version
 
-    def replace_one() -> None:
-        lance.dataset(uri).update({"jpg": "X'FF'"}, where="number = 5")
+    with pytest.raises(LaketagError, match=write.ends) as raised:
+        step(line, lambda: write.do(line.uri))
 
-    tag(uri, [DigestLabel()], engine=Meddling(replace_one))
-
-    found = labels(tmp_path)
-    assert found.pop(5) is None
-    assert found == {n: right_label(n) for n in range(300) if n != 5}
-
-
-def test_a_conflict_costs_no_second_prediction(tmp_path: Path) -> None:
-    uri, counted = str(tmp_path / "data"), tmp_path / "counted"
-    counted.mkdir()
-    make(tmp_path / "data")
-
-    tag(uri, [CountingTagger(str(counted))], engine=Meddling(lambda: _append(uri, range(300, 310))))
-
-    assert len(predicted(counted)) == 300
-    assert lance.dataset(uri).count_rows("SHA is not null") == 300
-
-
-@pytest.mark.parametrize("storage", STORAGES, ids=str)
-@pytest.mark.parametrize("target", [30, 1000])
-def test_rows_that_compaction_moved_keep_their_labels(tmp_path: Path, storage: Storage, target: int) -> None:
-    uri = str(tmp_path)
-    make(tmp_path, storage=storage).delete("number % 5 = 1")
-
-    def delete_and_compact_twice() -> None:
-        lance.dataset(uri).delete("number % 5 = 2")
-        _compact(uri, target)
-        lance.dataset(uri).delete("number % 5 = 3")
-        _append(uri, range(300, 320))
-        _compact(uri, 500)
-
-    tag(uri, [ByteLength(), DigestLabel()], engine=Meddling(delete_and_compact_twice))
-
-    left = [n for n in range(300) if n % 5 in (0, 4)]
-    assert labels(tmp_path) == {
-        **{n: right_label(n) for n in left},
-        **dict.fromkeys(range(300, 320)),
-    }
-    assert tag(uri, [DigestLabel()]).computed == 20
-
-
-def test_work_that_was_staged_before_a_compaction_is_found_after_it(tmp_path: Path) -> None:
-    uri, counted = str(tmp_path / "data"), tmp_path / "counted"
-    counted.mkdir()
-    make(tmp_path / "data")
-
-    with pytest.raises(RuntimeError, match="driver is gone"):
-        tag(uri, [CountingTagger(str(counted))], engine=Meddling(_die))
-    _compact(uri, 1000)
-    report = tag(uri, [CountingTagger(str(counted))])
-
-    assert (report.computed, report.skipped) == (0, 300)
-    assert lance.dataset(uri).count_rows("SHA is null") == 0
-    assert len(predicted(counted)) == 300
-
-
-def _die() -> None:
-    raise RuntimeError("the driver is gone")
-
-
-def _compact(uri: str, target: int) -> None:
-    lance.dataset(uri).optimize.compact_files(
-        target_rows_per_fragment=target, materialize_deletions_threshold=0.0
-    )
-
-
-def _append(uri: str, numbers: range) -> None:
-    lance.dataset(uri).insert(datasets.table(numbers))
+    assert "\n" not in str(raised.value)
+    lance.dataset(line.uri, version=before).restore()
+    line.tag()
+    assert line.labels() == {image: sha_of(image) for image in line.images()}
+    assert line.predicted_twice() == set()

@@ -169,12 +169,22 @@ def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list
     labels = [name for name in report.columns if not name.endswith("_DIGEST")]
     return [
         f"{report.uri}: version {report.version_before} -> {report.version_after}",
+        *_reserved(report),
         f"rows     {report.computed:,} computed, {report.skipped:,} had labels, {report.failed:,} failed",
         *_failures(report),
         f"columns  {', '.join(labels)}",
         f"read     {text.size(report.bytes_read)}, only the columns that the taggers read",
         f"written  {text.size(report.bytes_written)}, only labels",
         f"time     {text.duration(report.seconds)}, {report.rows_per_second:,.1f} rows/s",
+    ]
+
+
+def _reserved(report: laketag.TagReport) -> list[str]:
+    if report.version_reserved is None:
+        return []
+    return [
+        f"columns were made empty first, in version {report.version_reserved}, and filled in a second one:"
+        " others wrote all the time, or have an index on one of them"
     ]
 
 

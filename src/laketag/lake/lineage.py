@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,18 +27,37 @@ class Rewrite:
     """The fragments that came about."""
 
 
-def rewrites(dataset: LanceDataset, columns: Sequence[str], since: int = 0) -> list[Rewrite]:
-    """List the compactions after a version, the oldest first; those cleaned away are not there.
+@dataclass(frozen=True)
+class Replacement:
+    """A write after which rows or values may lie in other data files: an update, a cast, a replaced file."""
+
+    version: int
+    """The version that it made."""
+
+
+def moves(dataset: LanceDataset, columns: Sequence[str], since: int) -> Iterator[Rewrite | Replacement]:
+    """List what may have moved rows after a version, the oldest first; what was cleaned away is not there.
 
     The rows' sources are the data files of the columns.
     """
+    import lance
+
+    known = lance.LanceOperation
     ids = column_ids(dataset, columns)
-    found = []
     for version in range(since + 1, dataset.version + 1):
-        for old, new in _groups(dataset, version):
-            parts = tuple(_rows(fragment, ids) for fragment in old), tuple(_rows(f, ids) for f in new)
-            found.append(Rewrite(version, *parts))
-    return found
+        transaction = read_transaction(dataset, version)
+        operation = None if transaction is None else transaction.operation
+        if isinstance(operation, known.Rewrite):
+            for group in operation.groups:
+                old = tuple(_rows(fragment, ids) for fragment in group.old_fragments)
+                yield Rewrite(version, old, tuple(_rows(fragment, ids) for fragment in group.new_fragments))
+        elif isinstance(operation, known.Update | known.DataReplacement | known.Merge):
+            yield Replacement(version)
+
+
+def rewrites(dataset: LanceDataset, columns: Sequence[str], since: int = 0) -> list[Rewrite]:
+    """List the compactions after a version, as `moves` does."""
+    return [move for move in moves(dataset, columns, since) if isinstance(move, Rewrite)]
 
 
 def rewritten(
@@ -59,18 +78,6 @@ def rewritten(
         if all(rows.source in known or rows.source in found for rows in rewrite.old):
             found.update(rows.source for rows in rewrite.new)
     return frozenset(found)
-
-
-def _groups(
-    dataset: LanceDataset, version: int
-) -> list[tuple[list[FragmentMetadata], list[FragmentMetadata]]]:
-    import lance
-
-    transaction = read_transaction(dataset, version)
-    operation = None if transaction is None else transaction.operation
-    if not isinstance(operation, lance.LanceOperation.Rewrite):
-        return []
-    return [(list(group.old_fragments), list(group.new_fragments)) for group in operation.groups]
 
 
 def _rows(fragment: FragmentMetadata, ids: Sequence[int]) -> RowRange:

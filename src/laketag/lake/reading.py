@@ -50,6 +50,14 @@ def ranges_of(dataset: LanceDataset, columns: Sequence[str]) -> list[RowRange]:
     ]
 
 
+def row_bytes(dataset: LanceDataset) -> int:
+    """Estimate a row's size from the data files of the first fragment."""
+    for fragment in dataset.get_fragments():
+        metadata = fragment.metadata
+        return sum(file.file_size_bytes or 0 for file in metadata.files) // max(1, metadata.physical_rows)
+    return 0
+
+
 def address(fragment: int, offset: int) -> int:
     """Compose Lance's row address."""
     return fragment << 32 | offset

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.dataset import column_ids
@@ -36,6 +37,8 @@ class StagedJob:
     job: Job
     staging: Staging
     index: Index
+    followed: int = 0
+    """The version up to which the index follows rows that others moved."""
 
 
 @dataclass
@@ -67,10 +70,20 @@ class Assembly:
             has_columns(one.job, dataset.schema)
 
     def prepare(self, dataset: LanceDataset) -> list[FragmentColumns]:
-        """Make a verified column file for every fragment that has staged labels."""
+        """Make a verified column file for every fragment that has staged labels.
+
+        Raises:
+            CommitError: a column that the labels are made from is gone.
+        """
+        self._check_inputs(dataset)
         # Others may have compacted since the labels were staged, and again since the last attempt.
         self.jobs = [
-            replace(one, index=follow(dataset, one.job.reads, one.staging, one.index)) for one in self.jobs
+            replace(
+                one,
+                index=follow(dataset, one.job, one.staging, one.index, since=one.followed),
+                followed=dataset.version,
+            )
+            for one in self.jobs
         ]
         by_job = [ranges_of(dataset, one.job.reads) for one in self.jobs]
         seen = [ranges for ranges in zip(*by_job, strict=True) if self._has_staged(ranges)]
@@ -82,6 +95,16 @@ class Assembly:
     def drop_unused(self) -> None:
         """Delete the column files of attempts that lost to another writer."""
         delete_unused(self.location, self.made.values(), self.used)
+
+    def _check_inputs(self, dataset: LanceDataset) -> None:
+        for one in self.jobs:
+            gone = [name for name in one.job.reads if name not in dataset.schema.names]
+            if gone:
+                raise CommitError(
+                    f"column {gone[0]!r}, which tagger {one.job.name!r} has read, is gone from version "
+                    f"{dataset.version} of {self.location.uri}; its labels are staged: bring the column back "
+                    "(`laketag versions`, `laketag restore`) and run the same command again"
+                )
 
     def _has_staged(self, ranges: Sequence[RowRange]) -> bool:
         return any(one.index.over(rows) for one, rows in zip(self.jobs, ranges, strict=True))

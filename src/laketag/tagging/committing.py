@@ -39,13 +39,25 @@ class Outcome:
     """Rows with a reason."""
     written: int = 0
     """Bytes of column files."""
+    staged: int = 0
+    """Staged files that were there to be committed."""
+    fragments: int = 0
+    """Fragments that got labels; 0 where every row that has staged labels is gone."""
+    reserved: int | None = None
+    """The version that made the columns, where others left no time to make them with their labels."""
 
     def plus(self, later: Outcome) -> Outcome:
         """Add what a later commit of the same run came to."""
         counts = Counter({(e.tagger, e.reason): e.rows for e in self.errors})
         counts.update({(e.tagger, e.reason): e.rows for e in later.errors})
         return Outcome(
-            later.version, _counted(counts), self.failed + later.failed, self.written + later.written
+            later.version,
+            _counted(counts),
+            self.failed + later.failed,
+            self.written + later.written,
+            self.staged + later.staged,
+            self.fragments + later.fragments,
+            self.reserved or later.reserved,
         )
 
 
@@ -78,18 +90,22 @@ def _staged_jobs(run: Run, indexes: Sequence[Index]) -> list[StagedJob]:
 
 
 def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Outcome:
-    location, version = run.compute.location, run.compute.version
-    errors, failed = _errors(open_dataset(location, version), staged, settings.max_error_rate)
+    location, before = run.compute.location, run.compute.version
+    errors, failed = _errors(open_dataset(location, before), staged, settings.max_error_rate)
+    files = sum(len(one.index.names) for one in staged)
+    if not files:
+        return Outcome(before)
     assembly = Assembly(location, staged)
-    if any(one.index.by_source for one in staged):
-        try:
-            _make_way(assembly, run.compute.work)
-            version = commit_columns(location, assembly.columns, _checked(assembly), _properties(run)).number
-        finally:
-            assembly.drop_unused()
-    for one in assembly.jobs:
-        one.staging.clear(one.index)
-    return Outcome(version, errors, failed, sum(unit.file.size for unit in assembly.used))
+    try:
+        _make_way(assembly, run.compute.work)
+        made = commit_columns(location, assembly.columns, _checked(assembly), _properties(run))
+    finally:
+        assembly.drop_unused()
+    if made.fragments:
+        for one in assembly.jobs:
+            one.staging.clear(one.index)
+    written = sum(unit.file.size for unit in assembly.used)
+    return Outcome(made.number, errors, failed, written, files, made.fragments, made.reserved)
 
 
 def _make_way(assembly: Assembly, work: str) -> None:

@@ -256,7 +256,9 @@ class Work:
         for number, one in enumerate(labels):
             if len(one.positions):
                 seen = self.task.chunk_of(number, chunk)
-                parts, size = self.compute.staging(number).stage(seen, one.batch, one.positions)
+                parts, size = self.compute.staging(number).stage(
+                    seen, one.batch, one.positions, version=self.compute.version
+                )
                 self.parts.setdefault(number, []).extend(parts)
                 self.bytes_written += size
                 addresses.update(one.positions.tolist())

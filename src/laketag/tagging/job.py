@@ -26,8 +26,8 @@ class Job:
     """The model before it is loaded."""
     digest: str
     """Hex digest of code or weights, parameters, preprocessing and the input columns."""
-    reads: tuple[str, ...]
-    """The columns that its labels are made from."""
+    inputs: tuple[tuple[str, str], ...]
+    """(role, column) of what its labels are made from, in the tagger's order."""
     columns: pa.Schema
     """Label columns, error column and digest column, as committed, provenance in their metadata."""
 
@@ -35,6 +35,11 @@ class Job:
     def name(self) -> str:
         """The tagger's name."""
         return self.tagger.name
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that its labels are made from."""
+        return tuple(dict.fromkeys(column for _, column in self.inputs))
 
     @property
     def error_column(self) -> str:
@@ -56,11 +61,12 @@ def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     """Name a tagger's job on the columns that it reads, given as (role, column) pairs."""
     import hashlib
 
-    read = [pair for pair in inputs if pair[0] in tagger.reads]
+    columns_of = dict(inputs)
+    read = tuple((role, columns_of[role]) for role in tagger.reads)
     digest = hashlib.sha256(f"{tagger_digest(tagger)} {json.dumps(read)}".encode()).hexdigest()[:32]
     made_by = json.dumps({**provenance(tagger), "job": digest}, sort_keys=True)
     columns = pa.schema([field.with_metadata({PROVENANCE_KEY: made_by}) for field in label_schema(tagger)])
-    return Job(tagger, digest, tuple(dict.fromkeys(column for _, column in read)), columns)
+    return Job(tagger, digest, read, columns)
 
 
 def has_columns(job: Job, schema: pa.Schema) -> bool:

@@ -12,7 +12,7 @@ from laketag.errors import JobRefused
 from laketag.lake import sql
 from laketag.lake.dataset import image_column, require_columns
 from laketag.lake.location import Location
-from laketag.lake.reading import check_filter, ranges_of, scan
+from laketag.lake.reading import check_filter, ranges_of, row_bytes, scan
 from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
 from laketag.tagging.checked import Checked, read_checked, suspects
 from laketag.tagging.compute import Compute, Task
@@ -122,7 +122,7 @@ def plan(
         device=settings.device,
         threads=settings.threads,
         batch_size=settings.batch_size,
-        row_bytes=_row_bytes(dataset),
+        row_bytes=row_bytes(dataset),
     )
     if missing == 0 and not any(suspect):
         return Run(compute, (), (), selected, 0, checked, is_whole)
@@ -222,14 +222,6 @@ def _chunk_rows(taggers: Sequence[Tagger], settings: TagSettings) -> int:
     return max(_LEAST_CHUNK_ROWS, _BATCHES_PER_CHUNK * batch)
 
 
-def _row_bytes(dataset: LanceDataset) -> int:
-    """Estimate a row's size from the data files of the first fragment."""
-    for fragment in dataset.get_fragments():
-        metadata = fragment.metadata
-        return sum(file.file_size_bytes or 0 for file in metadata.files) // max(1, metadata.physical_rows)
-    return 0
-
-
 def _task(
     group: tuple[Chunk, ...],
     indexes: Sequence[Index],
@@ -247,7 +239,7 @@ def _task(
 
 
 def _staged(dataset: LanceDataset, job: Job, staging: Staging) -> Index:
-    return follow(dataset, job.reads, staging, Index.of(staging.parts()))
+    return follow(dataset, job, staging, Index.of(staging.parts()))
 
 
 def _lacks(job: Job, retry_errors: bool) -> str:

@@ -111,6 +111,7 @@ def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
         jobs=tuple(job.digest for job in run.jobs),
         version_before=run.compute.version,
         version_after=outcome.version,
+        version_reserved=outcome.reserved,
         rows=run.rows,
         computed=computed,
         skipped=sum(one.seen for one in done) - computed if done else run.rows - run.missing,

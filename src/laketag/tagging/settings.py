@@ -84,6 +84,8 @@ class TagReport:
     version_before: int
     version_after: int
     """Equal to `version_before` where there was nothing to do."""
+    version_reserved: int | None
+    """The version that made the columns, empty, where that could not be one commit; None where it was."""
     rows: int
     """Rows that `where` and `limit` select."""
     computed: int

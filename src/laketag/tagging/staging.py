@@ -55,6 +55,11 @@ class Part:
         """Sorts the older first: of two labels of a row, the newer counts."""
         return self.name.split(".")[2]
 
+    @property
+    def version(self) -> int:
+        """The dataset's version in which its rows lay there."""
+        return int(self.name.split(".")[3])
+
 
 @dataclass(frozen=True)
 class Staging:
@@ -78,7 +83,7 @@ class Staging:
         return StagedFiles(self.location, f"{self.job}/{self.work}/attempts")
 
     def stage(
-        self, chunk: Chunk, labels: pa.RecordBatch, addresses: npt.NDArray[np.int64]
+        self, chunk: Chunk, labels: pa.RecordBatch, addresses: npt.NDArray[np.int64], *, version: int
     ) -> tuple[list[Part], int]:
         """Stage some rows of a chunk; returns what lies where, and the bytes written.
 
@@ -86,8 +91,10 @@ class Staging:
             chunk: the rows' ranges.
             labels: label, error and digest columns, in the order of the addresses.
             addresses: row addresses, in the chunk's order.
+            version: the dataset's version in which the rows lie there.
         """
-        name = f"{chunk.key}.{len(labels)}.{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.lance"
+        age = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
+        name = f"{chunk.key}.{len(labels)}.{age}.{version}.lance"
         fragments, offsets = addresses >> 32, addresses & 0xFFFFFFFF
         parts, first = [], 0
         for part in chunk.ranges:

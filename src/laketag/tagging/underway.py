@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from laketag.engines.protocol import Engine
-from laketag.errors import Interrupted
+from laketag.errors import CommitError, Interrupted
 from laketag.tagging.committing import Outcome, commit_done, commit_rest
 from laketag.tagging.compute import Done, Task
 from laketag.tagging.preparing import Run
@@ -60,8 +60,19 @@ class UnderWay:
             raise Interrupted(f"a worker was told to stop, so the run {self._stopped()}")
 
     def commit(self) -> None:
-        """Commit all that is staged and not committed yet."""
+        """Commit all that is staged and not committed yet.
+
+        Raises:
+            CommitError: no row that was tagged is there any more.
+            TooManyErrors: more rows failed than `max_error_rate`.
+        """
         self.outcome = self.outcome.plus(commit_rest(self.run, self.waiting, self.settings))
+        if self.outcome.staged and not self.outcome.fragments:
+            raise CommitError(
+                f"every row that was tagged is gone from version {self.outcome.version} of "
+                f"{self.run.compute.location.uri}: others deleted them or overwrote the dataset; their "
+                "labels stay staged, for `laketag restore`; the same command again tags what is there now"
+            )
         self.waiting.clear()
 
     def rows(self) -> int:
