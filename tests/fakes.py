@@ -241,3 +241,28 @@ def _count(file: Path, text: str) -> int:
         return os.lseek(handle, 0, os.SEEK_CUR) // len(text) if text else 0
     finally:
         os.close(handle)
+
+
+@dataclass(frozen=True)
+class CaptionLength:
+    """CAPTION_LENGTH: the number of letters in the caption; of a row's two inputs it wants both."""
+
+    reads: tuple[str, ...] = ("caption", "bytes")
+    batch_size: int = 32
+    name: ClassVar[str] = "captions"
+    columns: ClassVar[pa.Schema] = pa.schema([("CAPTION_LENGTH", pa.int64())])
+
+    def load(self, device: str) -> CaptionModel:
+        return CaptionModel()
+
+
+@dataclass(frozen=True)
+class CaptionModel:
+    """A loaded `CaptionLength`."""
+
+    def prepare(self, row: Mapping[str, Any]) -> str:
+        caption: str = row["caption"]
+        return caption
+
+    def predict(self, batch: list[str]) -> pa.RecordBatch:
+        return pa.record_batch([pa.array(map(len, batch), pa.int64())], schema=CaptionLength.columns)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from laketag.taggers.spec import Known
     from laketag.taggers.spec import find as find_tagger
     from laketag.taggers.spec import known as known_taggers
+    from laketag.tagging.adopting import AdoptReport, adopt
     from laketag.tagging.run import tag
     from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
     from laketag.walkthrough import DemoReport, demo
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdoptReport",
     "CleanReport",
     "ColumnChange",
     "ColumnNamed",
@@ -65,6 +67,7 @@ __all__ = [
     "VersionShown",
     "VersionsReport",
     "add_column",
+    "adopt",
     "cast_column",
     "clean",
     "demo",
@@ -98,6 +101,7 @@ _HOMES = {
         "LabelsMoved",
         "diff",
     ),
+    "laketag.tagging.adopting": ("AdoptReport", "adopt"),
     "laketag.lake.evolving": ("EvolveReport", "add_column", "cast_column", "drop_column", "rename_column"),
     "laketag.lake.history": ("RestoreReport", "VersionShown", "VersionsReport", "restore", "versions"),
     "laketag.lake.indexing": ("IndexReport", "index"),

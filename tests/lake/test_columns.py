@@ -7,10 +7,11 @@ from pathlib import Path
 import lance
 import pyarrow as pa
 import pytest
+from lance.file import LanceFileWriter
 
 from datasets import make
 from laketag.errors import CommitError
-from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file
+from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file, write_verified
 from laketag.lake.committing import FragmentColumns, commit_columns, transaction_properties
 from laketag.lake.location import Location
 
@@ -34,6 +35,35 @@ def test_a_short_file_and_a_mistyped_file_are_refused(tmp_path: Path) -> None:
         verify_column_file(location, short, SCHEMA, 100)
     with pytest.raises(CommitError, match="double"):
         verify_column_file(location, mistyped, SCHEMA, 100)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (pa.array([1.0] * 100, FLOAT), "does not hold the values of 'SCORE' that were written"),
+        (pa.array([None] * 100, FLOAT), "has 100 nulls in 'SCORE' where 0 were written"),
+    ],
+    ids=["other values", "nulls"],
+)
+def test_a_file_that_reads_back_other_than_it_was_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: pa.Array, said: str
+) -> None:
+    dataset, location = make(tmp_path), Location.of(str(tmp_path))
+    real = LanceFileWriter.write_batch
+    wrong = pa.record_batch([written], names=["SCORE"])
+    monkeypatch.setattr(LanceFileWriter, "write_batch", lambda writer, _: real(writer, wrong))
+
+    with pytest.raises(CommitError, match=said):
+        write_verified(location, dataset.data_storage_version, SCHEMA, [batch(100)], rows=100)
+
+
+def test_values_that_are_no_number_are_equal_to_themselves(tmp_path: Path) -> None:
+    dataset, location = make(tmp_path), Location.of(str(tmp_path))
+    values = pa.record_batch([pa.array([float("nan"), None, 1.0], FLOAT)], names=["SCORE"])
+
+    file = write_verified(location, dataset.data_storage_version, SCHEMA, [values], rows=3)
+
+    assert file.rows == 3
 
 
 def test_an_existing_column_is_replaced_where_it_lies_with_others(tmp_path: Path) -> None:

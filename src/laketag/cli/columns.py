@@ -1,4 +1,4 @@
-"""`laketag add-column`, `drop-column`, `rename-column` and `cast-column`."""
+"""`laketag add-column`, `drop-column`, `rename-column`, `cast-column` and `adopt`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laketag.cli.options import Json, StorageOptions, Uri, pairs
+from laketag.cli import progress, text
+from laketag.cli.options import (
+    EngineName,
+    EngineOptions,
+    Json,
+    StorageOptions,
+    Uri,
+    Workers,
+    engine,
+    pairs,
+)
 from laketag.cli.printing import print_json
 
 if TYPE_CHECKING:
@@ -21,6 +31,18 @@ _Sql = Annotated[
     ),
 ]
 _Type = Annotated[str, typer.Argument(metavar="TYPE", help="The new type, as float64 or int32.")]
+_Columns = Annotated[
+    list[str], typer.Argument(metavar="COLUMN", help="Label columns; the tagger's others come along.")
+]
+_As = Annotated[str, typer.Option("--as", metavar="TAGGER", help="Whose labels they are, as for tag --with.")]
+_ImageColumn = Annotated[
+    str | None,
+    typer.Option("--column", metavar="NAME", help="The image column, where it is not found by itself."),
+]
+_Input = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="ROLE=COLUMN", help="The column for another role of the tagger."),
+]
 _Replace = Annotated[bool, typer.Option("--replace", help="Replace the values of a column that is there.")]
 
 
@@ -42,6 +64,46 @@ def add_column(
     options = pairs("--storage-option", storage_option)
     report = laketag.add_column(uri, name, sql, replace=replace, storage_options=options)
     _print(report, f"column {name} has its values", as_json=as_json)
+
+
+def adopt(
+    uri: Uri,
+    columns: _Columns,
+    tagger: _As,
+    column: _ImageColumn = None,
+    inputs: _Input = None,
+    engine_name: EngineName = "local",
+    workers: Workers = None,
+    engine_option: EngineOptions = None,
+    storage_option: StorageOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Take over label columns that another program made, so that `tag` goes on where they end.
+
+    The labels stay as they are. Rows that have one are read once, to note which image it belongs to;
+    no model is run. Rows without labels are left for the next `tag`.
+    """
+    import laketag
+
+    place = engine(engine_name, workers, engine_option)
+    with progress.shown("adopt") as report_progress:
+        report = laketag.adopt(
+            uri,
+            columns,
+            tagger,
+            storage_options=pairs("--storage-option", storage_option),
+            settings=laketag.TagSettings(
+                column=column, inputs=pairs("--input", inputs), progress=report_progress
+            ),
+            engine=place,
+        )
+    if as_json:
+        print_json(report.to_json())
+        return
+    typer.echo(
+        f"{report.uri}: version {report.version}, {tagger} has {text.count(report.labelled, 'row')}, "
+        f"{report.failed:,} of them failed; {report.missing:,} have no labels, `laketag tag` computes them"
+    )
 
 
 def drop_column(uri: Uri, name: _Name, storage_option: StorageOptions = None, as_json: Json = False) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from laketag.errors import CommitError
 from laketag.lake.committing import ATTEMPTS, is_conflict
-from laketag.lake.dataset import open_dataset
+from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
 
@@ -34,3 +34,20 @@ def change(location: Location, make: Callable[[LanceDataset], None]) -> None:
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
     )
+
+
+def set_field_metadata(location: Location, metadata: Mapping[str, Mapping[str, str]]) -> None:
+    """Replace the metadata of some columns, in one version.
+
+    Raises:
+        ColumnError: one of them is not there.
+        CommitError: the dataset changed under every attempt.
+    """
+
+    def set_it(dataset: LanceDataset) -> None:
+        require_columns(dataset.schema, list(metadata))
+        dataset.update_field_metadata(
+            cast(Any, {name: dict(m) for name, m in metadata.items()}), replace=True
+        )
+
+    change(location, set_it)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from laketag.errors import ColumnError
-from laketag.lake.changing import change
+from laketag.lake.changing import change, set_field_metadata
 from laketag.lake.committing import FragmentColumns, commit_columns, is_conflict
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
@@ -89,7 +89,7 @@ def add_column(
             # Evaluated first, and disowned before it is replaced: a break in between must not leave values
             # of SQL under the name of a model.
             prepare(dataset)
-            change(location, lambda current: _set_provenance(current, name, {PROVENANCE_KEY: made_by}))
+            set_field_metadata(location, {name: {PROVENANCE_KEY: made_by}})
         commit_columns(location, pa.schema([column]), prepare, properties)
     finally:
         derivation.drop_unused()
@@ -177,7 +177,7 @@ def cast_column(
         if field.metadata:
             # Lance's cast forgets what made the column.
             kept = {key.decode(): value.decode() for key, value in field.metadata.items()}
-            change(location, lambda current: _set_provenance(current, name, kept))
+            set_field_metadata(location, {name: kept})
 
     change(location, cast_it)
     return _report(location)
@@ -210,11 +210,6 @@ def _reserve(dataset: LanceDataset, column: pa.Field) -> None:
 def _alter(dataset: LanceDataset, **alteration: Any) -> None:
     # Lance's own signature asks for an iterable of what it takes one by one.
     dataset.alter_columns(cast(Any, alteration))
-
-
-def _set_provenance(dataset: LanceDataset, name: str, metadata: dict[str, str]) -> None:
-    require_columns(dataset.schema, [name])
-    dataset.update_field_metadata({name: cast("dict[str, str | None]", metadata)}, replace=True)
 
 
 def _type(kind: str) -> pa.DataType:

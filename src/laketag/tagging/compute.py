@@ -124,7 +124,7 @@ class Compute:
         """Compute what is missing of a task, chunk by chunk, and stage it."""
         from laketag.tagging.careful import carefully
 
-        dataset = _dataset(self.location.uri, self.version, self.location)
+        dataset = dataset_at(self.location, self.version)
         dataset.io_stats_incremental()
         begun = self.staging(0).begun()
         if any(chunk.key in begun for chunk in task.chunks):
@@ -307,9 +307,9 @@ def _pipeline(
 _open: dict[tuple[str, int], LanceDataset] = {}
 
 
-def _dataset(uri: str, version: int, location: Location) -> LanceDataset:
+def dataset_at(location: Location, version: int) -> LanceDataset:
     """Open a version once per process: its manifest may be large."""
-    if (uri, version) not in _open:
+    if (location.uri, version) not in _open:
         _open.clear()
-        _open[uri, version] = open_dataset(location, version)
-    return _open[uri, version]
+        _open[location.uri, version] = open_dataset(location, version)
+    return _open[location.uri, version]

@@ -62,6 +62,7 @@ def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     import hashlib
 
     columns_of = dict(inputs)
+    # In the tagger's own order: beside another tagger it is the same job.
     read = tuple((role, columns_of[role]) for role in tagger.reads)
     digest = hashlib.sha256(f"{tagger_digest(tagger)} {json.dumps(read)}".encode()).hexdigest()[:32]
     made_by = json.dumps({**provenance(tagger), "job": digest}, sort_keys=True)
@@ -79,12 +80,6 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
     present = _present(job, schema)
     if not present:
         return False
-    if len(present) < len(job.columns):
-        absent = [name for name in job.columns.names if name not in present]
-        raise JobRefused(
-            f"the dataset has {', '.join(present)} but not {', '.join(absent)}; tagger {job.name!r} "
-            f"would mix its labels with columns that it did not make: {_WAYS_OUT}"
-        )
     for name in present:
         made_by = _made_by(schema, name)
         if made_by.get("job") != job.digest:
@@ -92,6 +87,12 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
                 f"column {name!r} of tagger {job.name!r} was made by {_maker(made_by)}, and labels of two "
                 f"makers are never mixed: {_WAYS_OUT}"
             )
+    if len(present) < len(job.columns):
+        absent = [name for name in job.columns.names if name not in present]
+        raise JobRefused(
+            f"of the columns of tagger {job.name!r} {', '.join(absent)} went away, {', '.join(present)} did "
+            "not, so no one can tell which rows have labels: drop the rest, or --recompute"
+        )
     return True
 
 
@@ -117,6 +118,11 @@ def _present(job: Job, schema: pa.Schema) -> list[str]:
                 f"the new column {name!r} equals the column {found!r} but for case; rename one of them"
             )
     return [name for name in job.columns.names if name in schema.names]
+
+
+def maker_of(schema: pa.Schema, name: str) -> str:
+    """Say in words what made a column."""
+    return _maker(_made_by(schema, name))
 
 
 def _made_by(schema: pa.Schema, name: str) -> dict[str, str]:

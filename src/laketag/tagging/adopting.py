@@ -1,0 +1,245 @@
+"""`adopt`: columns that another program made become a tagger's, so that it can go on where they end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from laketag.engines import stopping
+from laketag.engines.local import Local
+from laketag.engines.protocol import Engine
+from laketag.errors import ColumnError, JobRefused
+from laketag.lake import sql
+from laketag.lake.changing import set_field_metadata
+from laketag.lake.dataset import open_dataset, require_columns
+from laketag.lake.location import Location
+from laketag.lake.reading import scan
+from laketag.taggers.digest import input_digest
+from laketag.taggers.protocol import Tagger
+from laketag.taggers.rows import Labels
+from laketag.taggers.spec import find
+from laketag.tagging.checked import known_after, write_checked
+from laketag.tagging.compute import Compute, Done, Task, Wanted, Work, dataset_at
+from laketag.tagging.holding import leased_jobs, pinned
+from laketag.tagging.job import PROVENANCE_KEY, Job, columns_of_others, job_of, maker_of
+from laketag.tagging.plan import Chunk
+from laketag.tagging.preparing import Jobs, inputs_of, plan
+from laketag.tagging.settings import Rows, TagSettings
+from laketag.tagging.staging import ADOPTED
+from laketag.tagging.underway import UnderWay
+
+if TYPE_CHECKING:
+    from laketag.lake.dataset import LanceDataset
+
+
+@dataclass(frozen=True)
+class AdoptReport:
+    """What `adopt` took over. Counts are of rows."""
+
+    uri: str
+    version: int
+    """The dataset's version after it."""
+    columns: tuple[str, ...]
+    """The tagger's columns, all there now."""
+    labelled: int
+    """Rows whose labels were taken over, those included that failed."""
+    failed: int
+    """Rows among them with a reason in the error column: some label of theirs is null."""
+    missing: int
+    """Rows without labels: the next `tag` computes them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag adopt` prints it with `--json`."""
+        return asdict(self)
+
+
+def adopt(
+    uri: str,
+    columns: str | Sequence[str],
+    tagger: Tagger | str,
+    *,
+    storage_options: Mapping[str, str] | None = None,
+    settings: TagSettings = TagSettings(),
+    engine: Engine = Local(),
+) -> AdoptReport:
+    """Take over label columns that something else made, so that `tag` continues and does not mix them.
+
+    The labels stay as they are; each row that has one gets the digest of its input, for which every such
+    row is read once, and no model is run. A row with all labels null stays not computed; with only some of
+    them null it failed. Labels of another laketag tagger keep their reasons, and are left behind where the
+    image is no longer the one that they were made from.
+
+    Args:
+        uri: the dataset's.
+        columns: label columns of the tagger; its other label columns come along.
+        tagger: a value, or a name as `laketag tag --with` takes it.
+        storage_options: for the dataset's store, as Lance takes them.
+        settings: `column`, `inputs`, `chunk_rows` and `progress` are used.
+        engine: where the inputs are read.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        ColumnError: a column is missing, has another type than the tagger's, or is no column of the tagger.
+        TaggerError: the tagger cannot be used.
+        JobRefused: there is nothing to adopt, or a run of the tagger holds the lease.
+        CommitError: no version could be made; the work is staged.
+        Interrupted: Ctrl-C or SIGTERM; the same call goes on.
+    """
+    location = Location.of(uri, storage_options)
+    dataset = open_dataset(location)
+    found = find(tagger) if isinstance(tagger, str) else tagger
+    inputs = inputs_of(dataset.schema, [found], settings)
+    job = job_of(found, inputs)
+    columns = [columns] if isinstance(columns, str) else columns
+    with leased_jobs(location, [job], settings.part):
+        dataset = open_dataset(location)
+        _check(dataset, job, columns)
+        _digests_committed(location, dataset, job, inputs, settings=settings, engine=engine)
+        # Last: until now `tag` refuses these columns, and this very command goes on.
+        made_by = _provenance(dataset, job)
+        set_field_metadata(location, dict.fromkeys(job.tagger.columns.names, made_by))
+    dataset = open_dataset(location)
+    labelled, failed = (_count_set(dataset, name) for name in (job.digest_column, job.error_column))
+    return AdoptReport(
+        uri,
+        dataset.version,
+        tuple(job.columns.names),
+        labelled=labelled,
+        failed=failed,
+        missing=dataset.count_rows() - labelled,
+    )
+
+
+def _check(dataset: LanceDataset, job: Job, columns: Sequence[str]) -> None:
+    own = job.tagger.columns
+    for name in columns:
+        if name not in own.names:
+            raise ColumnError(
+                f"tagger {job.name!r} has no label column {name!r}, it has {', '.join(own.names)}; "
+                "rename-column gives a column its name"
+            )
+    require_columns(dataset.schema, own.names)
+    for label in own:
+        held = dataset.schema.field(label.name).type
+        if held != label.type:
+            raise ColumnError(
+                f"column {label.name!r} is {held}, tagger {job.name!r} makes {label.type}: "
+                f"`laketag cast-column` gives it that type"
+            )
+    if not columns_of_others(job, dataset.schema):
+        raise JobRefused(f"tagger {job.name!r} made {', '.join(own.names)} itself; there is nothing to adopt")
+    if sum(name in dataset.schema.names for name in job.states) == 1:
+        (name,) = (name for name in job.states if name in dataset.schema.names)
+        raise JobRefused(f"the dataset has {name!r} without its other half; drop it first")
+
+
+def _digests_committed(
+    location: Location,
+    dataset: LanceDataset,
+    job: Job,
+    inputs: tuple[tuple[str, str], ...],
+    *,
+    settings: TagSettings,
+    engine: Engine,
+) -> None:
+    """Add the error and the digest column, for the rows that have labels."""
+    states = replace(job, columns=pa.schema([job.columns.field(name) for name in job.states]))
+    if all(name in dataset.schema.names for name in job.states) and not columns_of_others(
+        states, dataset.schema
+    ):
+        return  # an `adopt` broke off after this
+    labels = tuple(job.tagger.columns.names)
+    # Another laketag tagger's labels: its states say what is labelled, and of which image.
+    has_states = all(name in dataset.schema.names for name in job.states)
+    some = [job.digest_column] if has_states else labels
+    rows = Rows(where=" or ".join(f"{sql.quote(name)} is not null" for name in some))
+    run = plan(location, dataset, Jobs((states,), inputs, ADOPTED), rows=rows, settings=settings)
+    if not run.rows:
+        raise JobRefused(f"no row has a label in {', '.join(labels)}; drop them, and `tag` makes them")
+    under_way = UnderWay(run, replace(settings, max_error_rate=1.0))
+    with pinned(location, dataset.version, job.digest, settings.part):
+        under_way.compute(Digest(run.compute, labels, has_states), engine)
+        under_way.commit()
+    known = known_after(open_dataset(location, dataset.version), states, run.checked[0], is_whole=False)
+    write_checked(location, job, known)
+
+
+@dataclass(frozen=True)
+class Digest:
+    """The function that the engine runs: digests of the inputs of rows that have labels, staged."""
+
+    compute: Compute
+    labels: tuple[str, ...]
+    """The label columns."""
+    has_states: bool
+    """Whether error and digest column of another maker are there."""
+
+    def __call__(self, task: Task) -> Done:
+        """Read and digest the task's rows, chunk by chunk; no model, no decoding."""
+        dataset = dataset_at(self.compute.location, self.compute.version)
+        dataset.io_stats_incremental()
+        work = Work(self.compute, dataset, task)
+        for chunk in task.chunks:
+            if stopping.requested():
+                break
+            wanted = work.wanted(chunk)
+            if len(wanted.addresses):
+                work.stage(chunk, [self._states(dataset, chunk, wanted)])
+        return work.done(dataset.io_stats_incremental().read_bytes)
+
+    def _states(self, dataset: LanceDataset, chunk: Chunk, wanted: Wanted) -> Labels:
+        (job,) = self.compute.jobs
+        held = [*self.labels, *(job.states if self.has_states else ())]
+        columns = list(dict.fromkeys([*job.reads, *held]))
+        only = None if wanted.is_all else wanted.addresses.astype(np.uint64)
+        batches = scan(dataset, chunk.ranges, columns, addresses=only, row_bytes=self.compute.row_bytes)
+        found = [self._of(job, batch) for batch in batches]
+        return Labels(
+            np.concatenate([positions for positions, _ in found]),
+            pa.concat_batches([batch for _, batch in found]),
+        )
+
+    def _of(self, job: Job, batch: pa.RecordBatch) -> tuple[Any, pa.RecordBatch]:
+        digests = pa.array(self._digests(job, batch), pa.int64())
+        errors = _errors(batch, self.labels)
+        keep = pa.array([True] * len(batch))
+        if self.has_states:
+            errors = pc.coalesce(batch[job.error_column], errors)
+            keep = pc.equal(batch[job.digest_column], digests)  # else the image was replaced since
+        states = pa.record_batch([errors, digests], names=list(job.states))
+        return batch["_rowaddr"].filter(keep).to_numpy().astype(np.int64), states.filter(keep)
+
+    def _digests(self, job: Job, batch: pa.RecordBatch) -> Iterator[int]:
+        inputs = dict(job.inputs)
+        values = [batch[column].to_pylist() for column in inputs.values()]
+        for row in zip(*values, strict=True):
+            yield input_digest(dict(zip(inputs, row, strict=True)))
+
+
+def _errors(batch: pa.RecordBatch, labels: Sequence[str]) -> pa.Array:
+    """Say which labels of a row are missing; null where none is."""
+    reasons = pa.nulls(len(batch), pa.string())
+    for name in labels:
+        column = batch[name]
+        is_missing = pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
+        reasons = pc.if_else(is_missing, pc.coalesce(reasons, f"adopted without {name}"), reasons)
+    return reasons
+
+
+def _provenance(dataset: LanceDataset, job: Job) -> dict[str, str]:
+    """Say of adopted labels whose they are taken to be, and who had them before."""
+    said = json.loads(job.columns.field(job.digest_column).metadata[PROVENANCE_KEY])
+    versions = [key for key in said if key.startswith("version.")]  # what really made them is not known
+    kept = {key: value for key, value in said.items() if key not in versions}
+    before = maker_of(dataset.schema, job.tagger.columns.names[0])
+    return {PROVENANCE_KEY.decode(): json.dumps({**kept, "adopted_from": before}, sort_keys=True)}
+
+
+def _count_set(dataset: LanceDataset, name: str) -> int:
+    return int(dataset.count_rows(filter=f"{sql.quote(name)} is not null"))

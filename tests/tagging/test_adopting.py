@@ -1,0 +1,188 @@
+"""`adopt`: labels of another program are continued, and not mixed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lance
+import pyarrow as pa
+import pytest
+
+from datasets import image, make
+from fakes import DigestLabel, FakeModel
+from laketag.engines.protocol import Progress
+from laketag.errors import ColumnError, JobRefused
+from laketag.tagging.adopting import adopt
+from laketag.tagging.run import tag
+from laketag.tagging.settings import Rows, TagSettings
+
+
+@dataclass(frozen=True)
+class Scored:
+    """AESTHETIC_SCORE and AESTHETIC_TAG from the bytes: what a model for this test says of them."""
+
+    version: str = "1"
+    name: ClassVar[str] = "aesthetic"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema(
+        [("AESTHETIC_SCORE", pa.float32()), ("AESTHETIC_TAG", pa.string())]
+    )
+
+    def load(self, device: str) -> FakeModel:
+        return FakeModel(self.predict)
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        return pa.record_batch(
+            [pa.array([float(len(v)) for v in batch], pa.float32()), ["ours"] * len(batch)],
+            schema=self.columns,
+        )
+
+
+def other_program(folder: Path, *, fragments: int = 2) -> str:
+    """Label fragments as the vendor's program does: no provenance, an `error` tag where a row failed."""
+    dataset = make(folder, 400)
+    merged = []
+    schema = None
+    for number, fragment in enumerate(dataset.get_fragments()):
+        if number >= fragments:
+            merged.append(fragment.metadata)
+            continue
+
+        def scores(batch: pa.RecordBatch) -> pa.RecordBatch:
+            numbers = batch["number"].to_pylist()
+            return pa.record_batch(
+                {
+                    "AESTHETIC_SCORE": pa.array(
+                        [None if n % 50 == 7 else n / 100 for n in numbers], pa.float32()
+                    ),
+                    "AESTHETIC_TAG": pa.array(["error" if n % 50 == 7 else "theirs" for n in numbers]),
+                }
+            )
+
+        metadata, schema = fragment.merge_columns(scores, columns=["number"])
+        merged.append(metadata)
+    operation = lance.LanceOperation.Merge(merged, schema)
+    lance.LanceDataset.commit(str(folder), operation, read_version=dataset.version)
+    return str(folder)
+
+
+def rows(uri: str, where: str) -> list[dict[str, Any]]:
+    columns = ["number", "AESTHETIC_SCORE", "AESTHETIC_TAG", "AESTHETIC_ERROR"]
+    found: list[dict[str, Any]] = lance.dataset(uri).to_table(columns=columns, filter=where).to_pylist()
+    return found
+
+
+def test_a_half_labelled_dataset_is_adopted_and_finished(tmp_path: Path) -> None:
+    uri = other_program(tmp_path)
+    with pytest.raises(JobRefused, match="a program that left no provenance"):
+        tag(uri, [Scored()])
+
+    report = adopt(uri, "AESTHETIC_SCORE", Scored())
+    finished = tag(uri, [Scored()])
+
+    assert (report.labelled, report.failed, report.missing) == (200, 4, 200)
+    assert finished.computed == 200
+    assert {row["AESTHETIC_TAG"] for row in rows(uri, "number < 200")} == {"theirs", "error"}
+    assert rows(uri, "number = 8")[0]["AESTHETIC_SCORE"] == pytest.approx(0.08)
+    assert {row["AESTHETIC_TAG"] for row in rows(uri, "number >= 200")} == {"ours"}
+    failed = rows(uri, "AESTHETIC_ERROR is not null")
+    assert [row["number"] for row in failed] == [7, 57, 107, 157]
+    assert {row["AESTHETIC_ERROR"] for row in failed} == {"adopted without AESTHETIC_SCORE"}
+
+
+def test_what_was_adopted_is_tried_again_recomputed_and_found_stale_like_any_label(tmp_path: Path) -> None:
+    uri = other_program(tmp_path)
+    adopt(uri, ["AESTHETIC_SCORE", "AESTHETIC_TAG"], Scored())
+    tag(uri, [Scored()])
+    lance.dataset(uri).update({"jpg": "X'FF'"}, where="number between 20 and 29")
+
+    stale = tag(uri, [Scored()])
+    retried = tag(uri, [Scored()], rows=Rows(retry_errors=True))
+
+    assert (stale.computed, retried.computed) == (10, 4)
+    assert {row["AESTHETIC_SCORE"] for row in rows(uri, "number between 20 and 29")} == {1.0}
+    assert rows(uri, "AESTHETIC_ERROR is not null") == []
+
+
+def test_no_image_is_written_and_every_labelled_one_is_read_once(tmp_path: Path) -> None:
+    uri = other_program(tmp_path)
+    seen: list[Progress] = []
+
+    adopt(uri, "AESTHETIC_SCORE", Scored(), settings=TagSettings(progress=seen.append))
+
+    files = {file.path for f in lance.dataset(uri, version=1).get_fragments() for file in f.metadata.files}
+    now = [{file.path for file in f.metadata.files} for f in lance.dataset(uri).get_fragments()]
+    assert all(files & held for held in now)
+    assert seen[-1].total == 200
+
+
+def test_the_columns_say_that_they_were_adopted(tmp_path: Path) -> None:
+    uri = other_program(tmp_path)
+
+    adopt(uri, "AESTHETIC_SCORE", Scored())
+
+    said = json.loads(lance.dataset(uri).schema.field("AESTHETIC_TAG").metadata[b"laketag"])
+    assert said["tagger"] == "aesthetic"
+    assert said["adopted_from"] == "a program that left no provenance"
+
+
+def test_labels_of_another_laketag_tagger_keep_their_states_and_stale_ones_are_left(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, 300)
+    tag(uri, [Scored(version="before a refactoring")], rows=Rows(where="number < 200"))
+    lance.dataset(uri).update({"jpg": "X'FF'"}, where="number between 20 and 29")
+
+    report = adopt(uri, "AESTHETIC_SCORE", Scored())
+    finished = tag(uri, [Scored()])
+
+    assert (report.labelled, report.failed, report.missing) == (190, 0, 110)
+    assert finished.computed == 110
+    assert {row["AESTHETIC_SCORE"] for row in rows(uri, "number between 20 and 29")} == {1.0}
+    assert rows(uri, "number = 8")[0]["AESTHETIC_SCORE"] == len(image(8))
+
+
+def test_an_adoption_that_broke_before_its_last_step_is_finished_by_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = other_program(tmp_path)
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("laketag.tagging.adopting.set_field_metadata", broken)
+        with pytest.raises(KeyboardInterrupt):
+            adopt(uri, "AESTHETIC_SCORE", Scored())
+    with pytest.raises(JobRefused, match="a program that left no provenance"):
+        tag(uri, [Scored()])
+
+    report = adopt(uri, "AESTHETIC_SCORE", Scored())
+
+    assert (report.labelled, report.missing) == (200, 200)
+    assert tag(uri, [Scored()]).computed == 200
+
+
+def test_what_cannot_be_adopted_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    uri = other_program(tmp_path)
+    before = lance.dataset(uri).version
+
+    with pytest.raises(ColumnError, match="has no label column 'number', it has AESTHETIC_SCORE"):
+        adopt(uri, "number", Scored())
+    with pytest.raises(ColumnError, match="there is no column 'SHA256'"):
+        adopt(uri, "SHA256", DigestLabel())
+
+    assert lance.dataset(uri).version == before
+    lance.dataset(uri).alter_columns({"path": "AESTHETIC_SCORE", "data_type": pa.float64()})
+    with pytest.raises(ColumnError, match="is double, tagger 'aesthetic' makes float: `laketag cast-column`"):
+        adopt(uri, "AESTHETIC_SCORE", Scored())
+
+
+def test_a_taggers_own_columns_are_not_adopted(tmp_path: Path) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [Scored()])
+
+    with pytest.raises(JobRefused, match="there is nothing to adopt"):
+        adopt(str(tmp_path), "AESTHETIC_SCORE", Scored())
