@@ -6,6 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# A store's bad minute must not end a run: requests are tried again for five minutes. Lance alone gives up
+# after three to five seconds.
+_PATIENT = {"client_max_retries": "30", "client_retry_timeout": "300"}
+_TAKE_PATIENCE = ("s3", "s3a", "s3+ddb", "gs", "az", "abfss")
+
 
 @dataclass(frozen=True)
 class Location:
@@ -19,11 +24,27 @@ class Location:
     @classmethod
     def of(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Location:
         """Make a local folder absolute, so that workers elsewhere on the machine find it."""
+        given = dict(storage_options or {})
         if "://" not in uri:
-            uri = os.path.abspath(os.path.expanduser(uri))
-        return cls(uri.rstrip("/"), dict(storage_options or {}))
+            return cls(os.path.abspath(os.path.expanduser(uri)).rstrip("/"), given)
+        made = cls(uri.rstrip("/"), given)
+        if made.scheme not in _TAKE_PATIENCE:
+            return made
+        plain = {"allow_http": "true"} if _is_plain_http(given) else {}
+        return cls(made.uri, {**_PATIENT, **plain, **given})
 
     @property
     def is_local(self) -> bool:
         """Whether it is a folder of this machine."""
         return "://" not in self.uri
+
+    @property
+    def scheme(self) -> str:
+        """What stands before `://`; nothing for a folder."""
+        return "" if self.is_local else self.uri.partition("://")[0].lower()
+
+
+def _is_plain_http(options: Mapping[str, str]) -> bool:
+    # Whoever names an endpoint without TLS means it.
+    names = ("endpoint", "aws_endpoint", "endpoint_url", "aws_endpoint_url")
+    return any(options.get(name, "").startswith("http://") for name in names)
