@@ -15,6 +15,7 @@ from laketag.errors import DatasetError, DatasetNotFound
 from laketag.lake.evolving import add_column, drop_column
 from laketag.lake.history import restore, versions
 from laketag.tagging.run import tag
+from laketag.tagging.settings import Rows
 
 
 def test_each_version_says_who_made_it_and_what_it_changed(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_each_version_says_who_made_it_and_what_it_changed(tmp_path: Path) -> No
     assert [each.rows for each in shown] == [300, 290, 290, 290, 290]
     assert "SHA256" in shown[2].columns_added
     assert shown[2].made_by["rows"] == "290"
-    assert shown[3].made_by == {"expression": "number + 1", "job": "add-column X"}
+    assert shown[3].made_by == {"expression": "number + 1", "job": "add-column X", "columns": "X"}
     assert shown[3].columns_added == shown[4].columns_removed == ("X",)
     assert shown[0].made_by == shown[4].made_by == {}
     assert datetime.datetime.fromisoformat(shown[0].timestamp).tzinfo is not None
@@ -111,3 +112,15 @@ def test_a_version_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path) 
         restore(str(tmp_path), "nosuch")
     with pytest.raises(DatasetNotFound):
         versions(str(tmp_path / "nowhere"))
+
+
+def test_columns_that_got_values_again_are_named(tmp_path: Path) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [DigestLabel()], rows=Rows(limit=10))
+    tag(str(tmp_path), [DigestLabel()])
+
+    first, second = versions(str(tmp_path)).versions[1:]
+
+    assert (first.made_by["rows"], second.made_by["rows"]) == ("10", "290")
+    assert first.columns_written == ()
+    assert second.columns_written == ("SHA256", "SHA", "DIGESTLABEL_ERROR", "DIGESTLABEL_DIGEST")

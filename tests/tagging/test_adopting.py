@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from datasets import image, make
-from fakes import DigestLabel, FakeModel
+from fakes import ByteLength, DigestLabel, FakeModel, SlowTagger
 from laketag.engines.protocol import Progress
 from laketag.errors import ColumnError, JobRefused
 from laketag.tagging.adopting import adopt
@@ -124,9 +124,23 @@ def test_the_columns_say_that_they_were_adopted(tmp_path: Path) -> None:
 
     adopt(uri, "AESTHETIC_SCORE", Scored())
 
-    said = json.loads(lance.dataset(uri).schema.field("AESTHETIC_TAG").metadata[b"laketag"])
-    assert said["tagger"] == "aesthetic"
-    assert said["adopted_from"] == "a program that left no provenance"
+    for name in ("AESTHETIC_SCORE", "AESTHETIC_TAG", "AESTHETIC_ERROR"):
+        said = json.loads(lance.dataset(uri).schema.field(name).metadata[b"laketag"])
+        assert said["tagger"] == "aesthetic"
+        assert said["adopted_from"] == "a program that left no provenance"
+        assert not any(key.startswith("version.") for key in said)
+
+
+def test_labels_made_with_other_parameters_are_not_adopted(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    tag(uri, [ByteLength(batch_size=2)])
+    before = lance.dataset(uri).version
+
+    with pytest.raises(JobRefused, match="with seconds_per_batch unset, tagger 'slow' has 0.1"):
+        adopt(uri, "BYTES", SlowTagger())
+
+    assert lance.dataset(uri).version == before
 
 
 def test_labels_of_another_laketag_tagger_keep_their_states_and_stale_ones_are_left(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def versions(
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
-    """List the versions: when, by what, rows, and columns that came and went."""
+    """List the versions: when, by what, rows, and columns that came (+), went (-) or got values (~)."""
     import laketag
 
     options = pairs("--storage-option", storage_option)
@@ -87,13 +87,18 @@ def diff(
 
 
 def _maker(made_by: dict[str, str]) -> str:
-    return text.cut(made_by.get("taggers") or made_by.get("job", ""), 30)
+    if "import" in made_by:
+        return f"import ({text.count(int(made_by['import']), 'row')})"
+    name = made_by.get("taggers") or made_by.get("job", "")
+    rows = f" ({text.count(int(made_by['rows']), 'row')})" if "rows" in made_by else ""
+    return text.cut(name, 30) + rows
 
 
 def _changes(version: laketag.VersionShown) -> str:
     changes = [
         *(f"+{name}" for name in version.columns_added),
         *(f"-{name}" for name in version.columns_removed),
+        *(f"~{name}" for name in version.columns_written),
     ]
     return text.cut(" ".join(changes), 60)
 

@@ -83,7 +83,7 @@ def add_column(
         _check_new(current.schema, name, replace=replace)
         return derivation.prepare(current, kind)
 
-    properties = {_JOB: f"add-column {name}", "laketag.expression": expression}
+    properties = {_JOB: f"add-column {name}", "laketag.expression": expression, "laketag.columns": name}
     try:
         if name in dataset.schema.names:
             # Evaluated first, and disowned before it is replaced: a break in between must not leave values

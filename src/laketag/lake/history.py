@@ -37,11 +37,13 @@ class VersionShown:
     operation: str
     """What Lance did, as `append` or `merge`; `unknown` where its record is gone."""
     made_by: dict[str, str]
-    """What laketag recorded: job, taggers, rows; empty where another program made the version."""
+    """What laketag recorded: job, taggers, rows, columns written; empty where another program was it."""
     rows: int
     columns_added: tuple[str, ...]
     """Since the version before in the list."""
     columns_removed: tuple[str, ...]
+    columns_written: tuple[str, ...]
+    """Columns that were there before and got values, where laketag wrote them."""
     names: tuple[str, ...]
     """Lance tags on it; `clean` keeps a version that has one."""
 
@@ -111,6 +113,7 @@ def versions(
             each,
             columns_added=tuple(name for name in after if name not in before),
             columns_removed=tuple(name for name in before if name not in after),
+            columns_written=tuple(name for name in _written(each) if name in before),
         )
         for (_, each), (before, after) in zip(shown, pairwise([(), *columns]), strict=True)
     ]
@@ -200,9 +203,14 @@ def _look_at(
         rows=int(rows) if rows is not None else dataset.count_rows(),
         columns_added=(),
         columns_removed=(),
+        columns_written=(),
         names=tuple(sorted(names.get(number, ()))),
     )
     return tuple(dataset.schema.names), shown
+
+
+def _written(version: VersionShown) -> list[str]:
+    return [name for name in version.made_by.get("columns", "").split(",") if name]
 
 
 def operation(dataset: LanceDataset, version: int) -> str:

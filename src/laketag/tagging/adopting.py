@@ -27,7 +27,7 @@ from laketag.taggers.spec import find
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute, Done, Task, Wanted, Work, dataset_at
 from laketag.tagging.holding import leased_jobs, pinned
-from laketag.tagging.job import PROVENANCE_KEY, Job, columns_of_others, job_of, maker_of
+from laketag.tagging.job import PROVENANCE_KEY, Job, columns_of_others, job_of, made_by, maker_of
 from laketag.tagging.plan import Chunk
 from laketag.tagging.preparing import Jobs, inputs_of, plan
 from laketag.tagging.settings import Rows, TagSettings
@@ -36,6 +36,11 @@ from laketag.tagging.underway import UnderWay
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
+
+_SQL = "sql"
+"""What made a column that `add-column` made."""
+# Code that was rewritten may mean the same: that is for the user to say.
+_NOT_OF_MEANING = {"source", "version", "digest", "job", "adopted_from"}
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,8 @@ def adopt(
         _check(dataset, job, columns)
         _digests_committed(location, dataset, job, inputs, settings=settings, engine=engine)
         # Last: until now `tag` refuses these columns, and this very command goes on.
-        made_by = _provenance(dataset, job)
-        set_field_metadata(location, dict.fromkeys(job.tagger.columns.names, made_by))
+        said = _provenance(dataset, job)
+        set_field_metadata(location, dict.fromkeys(job.columns.names, said))
     dataset = open_dataset(location)
     labelled, failed = (_count_set(dataset, name) for name in (job.digest_column, job.error_column))
     return AdoptReport(
@@ -134,9 +139,25 @@ def _check(dataset: LanceDataset, job: Job, columns: Sequence[str]) -> None:
             )
     if not columns_of_others(job, dataset.schema):
         raise JobRefused(f"tagger {job.name!r} made {', '.join(own.names)} itself; there is nothing to adopt")
+    _check_model(dataset, job)
     if sum(name in dataset.schema.names for name in job.states) == 1:
         (name,) = (name for name in job.states if name in dataset.schema.names)
         raise JobRefused(f"the dataset has {name!r} without its other half; drop it first")
+
+
+def _check_model(dataset: LanceDataset, job: Job) -> None:
+    """Refuse labels of which is known that another model made them, or this one with other parameters."""
+    name = job.tagger.columns.names[0]
+    before, now = made_by(dataset.schema, name), _said(job)
+    if before.get("tagger") in (None, _SQL):
+        return
+    for key in sorted((before.keys() | now.keys()) - _NOT_OF_MEANING):
+        if not key.startswith("version.") and before.get(key) != now.get(key):
+            raise JobRefused(
+                f"column {name!r} was made with {key} {before.get(key, 'unset')}, tagger {job.name!r} has "
+                f"{now.get(key, 'unset')}: labels of another model are not adopted; "
+                "`laketag tag --recompute` replaces them, rename-column keeps them apart"
+            )
 
 
 def _digests_committed(
@@ -234,11 +255,14 @@ def _errors(batch: pa.RecordBatch, labels: Sequence[str]) -> pa.Array:
 
 def _provenance(dataset: LanceDataset, job: Job) -> dict[str, str]:
     """Say of adopted labels whose they are taken to be, and who had them before."""
-    said = json.loads(job.columns.field(job.digest_column).metadata[PROVENANCE_KEY])
-    versions = [key for key in said if key.startswith("version.")]  # what really made them is not known
-    kept = {key: value for key, value in said.items() if key not in versions}
+    # The packages at hand are left out: which ones really made the labels is not known.
+    kept = {key: value for key, value in _said(job).items() if not key.startswith("version.")}
     before = maker_of(dataset.schema, job.tagger.columns.names[0])
     return {PROVENANCE_KEY.decode(): json.dumps({**kept, "adopted_from": before}, sort_keys=True)}
+
+
+def _said(job: Job) -> dict[str, str]:
+    return dict(json.loads(job.columns.field(job.digest_column).metadata[PROVENANCE_KEY]))
 
 
 def _count_set(dataset: LanceDataset, name: str) -> int:

@@ -91,14 +91,14 @@ def _staged_jobs(run: Run, indexes: Sequence[Index]) -> list[StagedJob]:
 
 def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Outcome:
     location, before = run.compute.location, run.compute.version
-    errors, failed = _errors(open_dataset(location, before), staged, settings.max_error_rate)
+    errors, failed, rows = _judged(open_dataset(location, before), staged, settings.max_error_rate)
     files = sum(len(one.index.names) for one in staged)
     if not files:
         return Outcome(before)
     assembly = Assembly(location, staged)
     try:
         _make_way(assembly, run.compute.work)
-        made = commit_columns(location, assembly.columns, _checked(assembly), _properties(run))
+        made = commit_columns(location, assembly.columns, _checked(assembly), _properties(run, rows))
     finally:
         assembly.drop_unused()
     if made.fragments:
@@ -134,10 +134,14 @@ def _checked(assembly: Assembly) -> Callable[[LanceDataset], list[FragmentColumn
     return prepare
 
 
-def _errors(
+def _judged(
     dataset: LanceDataset, staged: Sequence[StagedJob], most: float | None
-) -> tuple[tuple[ErrorCount, ...], int]:
-    """Count the reasons in what is about to be committed, and refuse it where too many rows failed."""
+) -> tuple[tuple[ErrorCount, ...], int, int]:
+    """Give the reasons in what is about to be committed, failed rows and all rows.
+
+    Raises:
+        TooManyErrors: more failed than may.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     failed: set[tuple[object, int]] = set()
     rows = 0
@@ -159,7 +163,7 @@ def _errors(
             f"{errors[0].tagger}); nothing is committed and the work is staged: mend the cause, or allow it "
             f"with --max-error-rate {len(failed) / rows:.2g}"
         )
-    return errors, len(failed)
+    return errors, len(failed), rows
 
 
 def _counted(counts: Counter[tuple[str, str]]) -> tuple[ErrorCount, ...]:
@@ -184,9 +188,11 @@ def _latest(one: StagedJob, parts: Sequence[Part]) -> tuple[int, dict[int, str]]
     return len(np.unique(np.concatenate(offsets))), reasons
 
 
-def _properties(run: Run) -> dict[str, str]:
+def _properties(run: Run, rows: int) -> dict[str, str]:
     return {
         "laketag.job": ",".join(job.digest for job in run.jobs),
         "laketag.taggers": ",".join(job.name for job in run.jobs),
-        "laketag.rows": str(run.missing),
+        "laketag.work": run.compute.work,
+        "laketag.rows": str(rows),
+        "laketag.columns": ",".join(name for job in run.jobs for name in job.columns.names),
     }

@@ -81,11 +81,10 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
     if not present:
         return False
     for name in present:
-        made_by = _made_by(schema, name)
-        if made_by.get("job") != job.digest:
+        if made_by(schema, name).get("job") != job.digest:
             raise JobRefused(
-                f"column {name!r} of tagger {job.name!r} was made by {_maker(made_by)}, and labels of two "
-                f"makers are never mixed: {_WAYS_OUT}"
+                f"column {name!r} of tagger {job.name!r} was made by {maker_of(schema, name)}, and labels "
+                f"of two makers are never mixed: {_WAYS_OUT}"
             )
     if len(present) < len(job.columns):
         absent = [name for name in job.columns.names if name not in present]
@@ -104,7 +103,7 @@ def columns_of_others(job: Job, schema: pa.Schema) -> list[str]:
     """
     present = _present(job, schema)
     is_ours = len(present) == len(job.columns) and all(
-        _made_by(schema, name).get("job") == job.digest for name in present
+        made_by(schema, name).get("job") == job.digest for name in present
     )
     return [] if is_ours else present
 
@@ -122,16 +121,17 @@ def _present(job: Job, schema: pa.Schema) -> list[str]:
 
 def maker_of(schema: pa.Schema, name: str) -> str:
     """Say in words what made a column."""
-    return _maker(_made_by(schema, name))
+    return _maker(made_by(schema, name))
 
 
-def _made_by(schema: pa.Schema, name: str) -> dict[str, str]:
+def made_by(schema: pa.Schema, name: str) -> dict[str, str]:
+    """Read what is recorded of a column's maker; empty where nothing is."""
     return dict(json.loads((schema.field(name).metadata or {}).get(PROVENANCE_KEY, b"{}")))
 
 
-def _maker(made_by: dict[str, str]) -> str:
-    if not made_by:
+def _maker(said: dict[str, str]) -> str:
+    if not said:
         return "a program that left no provenance"
-    if "expression" in made_by:
-        return f"add-column as {made_by['expression']}"
-    return f"another {made_by.get('tagger', 'tagger')} (job {made_by.get('job', 'unknown')[:12]})"
+    if "expression" in said:
+        return f"add-column as {said['expression']}"
+    return f"another {said.get('tagger', 'tagger')} (job {said.get('job', 'unknown')[:12]})"
