@@ -37,6 +37,7 @@ def test_slices_stage_and_one_run_commits(tmp_path: Path) -> None:
     assert lance.dataset(uri).count_rows("SHA is null") == 0
     assert len(predicted(counted)) == 300
     assert staged_files(tmp_path / "data") == []
+    assert tag(uri, [tagger]).bytes_read == 0
 
 
 def test_slices_that_commit_themselves_leave_each_other_alone(tmp_path: Path) -> None:

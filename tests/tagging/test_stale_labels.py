@@ -191,3 +191,19 @@ def test_of_a_failure_that_is_staged_and_its_retry_the_retry_counts(tmp_path: Pa
 
     assert (report.computed, report.failed, report.errors) == (8, 0, ())
     assert lance.dataset(uri).count_rows("BYTES is null") == 0
+
+
+@pytest.mark.parametrize("storage", STORAGES[:2], ids=str)
+def test_labels_that_a_restore_brought_back_stale_are_found(tmp_path: Path, storage: Storage) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, storage=storage)
+    tag(uri, [DigestLabel()])
+    replace_images(lance.dataset(uri))
+    stale = lance.dataset(uri).version
+    tag(uri, [DigestLabel()])
+    lance.dataset(uri, version=stale).restore()
+
+    report = tag(uri, [DigestLabel()])
+
+    assert report.computed == 10
+    assert {labels(tmp_path)[n] for n in range(20, 30)} == {hashlib.sha256(b"\xff").hexdigest()}

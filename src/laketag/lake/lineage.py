@@ -80,5 +80,13 @@ def rewritten(
     return frozenset(found)
 
 
+def is_restored(dataset: LanceDataset, since: int) -> bool:
+    """Whether an earlier version was made the latest one after a version."""
+    import lance
+
+    made = (read_transaction(dataset, version) for version in range(since + 1, dataset.version + 1))
+    return any(one is not None and isinstance(one.operation, lance.LanceOperation.Restore) for one in made)
+
+
 def _rows(fragment: FragmentMetadata, ids: Sequence[int]) -> RowRange:
     return RowRange(fragment.id, source(fragment, ids), 0, fragment.physical_rows)

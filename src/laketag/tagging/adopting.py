@@ -187,7 +187,8 @@ def _digests_committed(
     with pinned(location, dataset.version, job.digest, settings.part):
         under_way.compute(Digest(run.compute, labels, has_states), engine)
         under_way.commit()
-    known = known_after(open_dataset(location, dataset.version), states, run.checked[0], is_whole=False)
+    after = open_dataset(location, under_way.outcome.version)
+    known = known_after(dataset, after, states, run.checked[0], is_whole=False)
     write_checked(location, job, known)
 
 

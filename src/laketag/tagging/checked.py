@@ -1,8 +1,9 @@
-"""Which sources a job's labels are known to belong to, so that only the other rows are looked at.
+"""Which labels a job knows to be right, so that only the other rows are looked at.
 
 A row's label is stale where its image, or another column that the tagger reads, was replaced after the label
-was made. Whoever replaces a value writes another data file for it, so labels beside known files are right
-without a look; beside any other file they are suspect, and the digest of each row's inputs decides.
+was made. Whoever replaces a value writes another data file for it, and whoever brings an old label back
+(a restore) brings another label file: files never change. So labels in a known file beside inputs in known
+files are right without a look; any other are suspect, and the digest of each row's inputs decides.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from laketag.lake.dataset import data_file, field_id
-from laketag.lake.lineage import rewritten
+from laketag.lake.lineage import is_restored, rewritten
 from laketag.lake.location import Location
 from laketag.lake.reading import ranges_of
 from laketag.lake.staged import StagedFiles
@@ -28,11 +29,12 @@ _SOURCE = "file"
 
 @dataclass(frozen=True)
 class Checked:
-    """The sources known to a job, as of a version."""
+    """The labels known to be right, as of a version."""
 
     version: int = 0
     """0 where nothing is known: the first run, or the record was cleaned away."""
     sources: frozenset[str] = frozenset()
+    """Data files of inputs and of labels that belong together, as one text each."""
 
 
 def read_checked(location: Location, job: Job) -> Checked:
@@ -55,30 +57,51 @@ def write_checked(location: Location, job: Job, checked: Checked) -> None:
 
 
 def suspects(dataset: LanceDataset, job: Job, checked: Checked) -> frozenset[int]:
-    """Name the fragments whose labels may be stale: they have labels, and their source is not known."""
-    known = checked.sources | rewritten(dataset, job.reads, checked.sources, checked.version)
-    unknown = {rows.fragment for rows in ranges_of(dataset, job.reads) if rows.source not in known}
+    """Name the fragments whose labels may be stale: they have labels that are not known to be right."""
+    if job.digest_column not in dataset.schema.names:
+        return frozenset()
+    known = _known(dataset, job, checked)
+    unknown = {rows.fragment for rows in ranges_of(dataset, _columns(job)) if rows.source not in known}
     return _labelled(dataset, job) & unknown
 
 
-def known_after(dataset: LanceDataset, job: Job, checked: Checked, *, is_whole: bool) -> Checked:
-    """Say what is known once a run on this version has ended.
+def known_after(
+    before: LanceDataset, after: LanceDataset, job: Job, checked: Checked, *, is_whole: bool
+) -> Checked:
+    """Say what is known once a run has ended.
 
-    A run over all rows has labelled or checked every one. A run that `where` or `limit` narrowed knows
-    only the fragments that had no labels before: what it made itself is right, the rest it did not see.
+    A run over all rows has labelled or checked every one that it saw. A run that `where` or `limit` narrowed
+    knows the fragments that had no labels before, or known ones: what it made itself is right.
+
+    Args:
+        before: the version that the run read.
+        after: the version that it left.
+        job: whose labels they are.
+        checked: what was known before.
+        is_whole: whether the run went over all rows.
     """
-    ranges = ranges_of(dataset, job.reads)
-    if is_whole:
-        return Checked(dataset.version, frozenset(rows.source for rows in ranges))
-    kept = checked.sources | rewritten(dataset, job.reads, checked.sources, checked.version)
-    labelled = _labelled(dataset, job)
-    return Checked(dataset.version, kept | {rows.source for rows in ranges if rows.fragment not in labelled})
+    if not set(_columns(job)) <= set(after.schema.names):
+        return Checked(after.version)
+    kept = frozenset() if is_whole else _known(after, job, checked)
+    if is_restored(after, before.version):  # labels of any age may be back
+        return Checked(after.version, kept)
+    doubtful = frozenset() if is_whole else suspects(before, job, checked)
+    right = frozenset(r.source for r in ranges_of(before, job.reads) if r.fragment not in doubtful)
+    right |= rewritten(after, job.reads, right, before.version)
+    seen = zip(ranges_of(after, job.reads), ranges_of(after, _columns(job)), strict=True)
+    return Checked(after.version, kept | {both.source for inputs, both in seen if inputs.source in right})
+
+
+def _columns(job: Job) -> tuple[str, ...]:
+    return (*job.reads, job.digest_column)
+
+
+def _known(dataset: LanceDataset, job: Job, checked: Checked) -> frozenset[str]:
+    return checked.sources | rewritten(dataset, _columns(job), checked.sources, checked.version)
 
 
 def _labelled(dataset: LanceDataset, job: Job) -> frozenset[int]:
     """Name the fragments that have a data file with the job's labels."""
-    if job.digest_column not in dataset.schema.names:
-        return frozenset()
     field = field_id(dataset.lance_schema, job.digest_column)
     return frozenset(f.fragment_id for f in dataset.get_fragments() if data_file(f.metadata, field))
 

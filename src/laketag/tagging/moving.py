@@ -16,7 +16,7 @@ from laketag.lake.reading import RowRange, address, ranges_of, row_bytes, scan
 from laketag.taggers.digest import input_digest
 from laketag.tagging.job import Job
 from laketag.tagging.plan import Chunk
-from laketag.tagging.staging import OFFSET, Index, Part, Staging, staged_labels
+from laketag.tagging.staging import ADOPTED, OFFSET, Index, Part, Staging, staged_labels
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -42,6 +42,9 @@ def follow(dataset: LanceDataset, job: Job, staging: Staging, index: Index, *, s
     for move in moves(dataset, job.reads, first):
         try:
             if isinstance(move, Replacement):
+                # What `adopt` stages is no label yet, and says nothing of another row with the same image.
+                if staging.work == ADOPTED:
+                    continue
                 index = index.plus(_found_by_digest(job, staging, index, move))
                 continue
             is_known = any(rows.source in index.by_source for rows in move.old)

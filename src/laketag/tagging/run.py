@@ -83,8 +83,7 @@ def _work(under_way: UnderWay, engine: Engine) -> None:
         if settings.stage_only:
             return
         under_way.commit()
-        if not settings.commit_only:
-            _note_what_is_known(run)
+        _note_what_is_known(under_way)
 
 
 def _with_threads(compute: Compute, engine: Engine) -> Compute:
@@ -93,11 +92,14 @@ def _with_threads(compute: Compute, engine: Engine) -> Compute:
     return replace(compute, threads=max(1, cores() // getattr(engine, "workers", 1)))
 
 
-def _note_what_is_known(run: Run) -> None:
+def _note_what_is_known(under_way: UnderWay) -> None:
+    run = under_way.run
     location = run.compute.location
-    dataset = open_dataset(location, run.compute.version)
+    before = open_dataset(location, run.compute.version)
+    after = open_dataset(location, under_way.outcome.version)
+    is_whole = run.is_whole and not under_way.settings.commit_only
     for job, checked in zip(run.jobs, run.checked, strict=True):
-        known = known_after(dataset, job, checked, is_whole=run.is_whole)
+        known = known_after(before, after, job, checked, is_whole=is_whole)
         if known.sources != checked.sources:
             write_checked(location, job, known)
 
