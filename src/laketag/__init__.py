@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from laketag.tagging.adopting import AdoptReport, adopt
     from laketag.tagging.run import tag
     from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
+    from laketag.tagging.speed import Speed
     from laketag.walkthrough import DemoReport, demo
 
 __version__ = "0.1.0"
@@ -61,6 +62,7 @@ __all__ = [
     "Rows",
     "Selection",
     "ShowReport",
+    "Speed",
     "TagReport",
     "TagSettings",
     "Tagger",
@@ -115,6 +117,7 @@ _HOMES = {
     "laketag.taggers.spec": ("Known", "find_tagger", "known_taggers"),
     "laketag.tagging.run": ("tag",),
     "laketag.tagging.settings": ("ErrorCount", "Rows", "TagReport", "TagSettings"),
+    "laketag.tagging.speed": ("Speed",),
     "laketag.walkthrough": ("DemoReport", "demo"),
 }
 # Inside their package these go by shorter names.

@@ -71,7 +71,7 @@ class _Bar:
         if progress.note != self.note:
             # Another stretch of the work, with a pace of its own.
             self.note, self.pace = progress.note, _Pace()
-        state = self.pace.describe(progress)
+        state = "; ".join(filter(None, (self.pace.describe(progress), progress.detail)))
         name = f"{self.what}: {self.note}" if self.note else self.what
         if self.task is None:
             self.task = self.bar.add_task(name, total=progress.total, state=state)
@@ -93,6 +93,7 @@ class _Lines:
             return
         self.last = now
         note = f", {progress.note}" if progress.note else ""
+        note += f"; {progress.detail}" if progress.detail else ""
         typer.echo(f"{self.what}: {state}{note}", err=True)
 
 

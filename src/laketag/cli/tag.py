@@ -56,7 +56,12 @@ _ChunkRows = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Rows staged at once, the unit of retry.")
 ]
 _BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows in one call of the model.")]
-_Device = Annotated[str, typer.Option(metavar="NAME", help="Where models are loaded: cpu, cuda:0.")]
+_Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Where models are loaded: cpu, cuda:0, or one for each worker: cuda:0,cuda:1."
+    ),
+]
 _Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Decoding threads in each worker.")]
 _MaxErrorRate = Annotated[
     float | None,
@@ -108,7 +113,8 @@ def tag(
     """
     import laketag
 
-    place = engine(engine_name, workers, engine_option)
+    devices = device.count(",") + 1
+    place = engine(engine_name, workers or (devices if devices > 1 else None), engine_option)
     with progress.shown("tag") as report_progress:
         settings = laketag.TagSettings(
             column=column,
@@ -176,6 +182,7 @@ def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list
         f"read     {text.size(report.bytes_read)}, only the columns that the taggers read",
         f"written  {text.size(report.bytes_written)}, only labels",
         f"time     {text.duration(report.seconds)}, {report.rows_per_second:,.1f} rows/s",
+        *_speed(report.speed),
     ]
 
 
@@ -186,6 +193,10 @@ def _reserved(report: laketag.TagReport) -> list[str]:
         f"columns were made empty first, in version {report.version_reserved}, and filled in a second one:"
         " others wrote all the time, or have an index on one of them"
     ]
+
+
+def _speed(speed: laketag.Speed | None) -> list[str]:
+    return [f"speed    {speed.line}", f"faster   {speed.advice}"] if speed else []
 
 
 def _failures(report: laketag.TagReport) -> list[str]:

@@ -43,8 +43,8 @@ class Local:
             cloudpickle.dumps(fn), [cloudpickle.dumps(pair) for pair in enumerate(tasks)], self.tries
         )
         try:
-            for _ in range(min(self.workers, len(tasks))):
-                pool.start()
+            for number in range(min(self.workers, len(tasks))):
+                pool.start(number)
             while pool.busy:
                 for answer in pool.answers():
                     yield _value(answer)
@@ -65,7 +65,8 @@ def _value(answer: Answer) -> R:  # type: ignore[type-var]  # the type travels a
 class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
-    index: int
+    number: int
+    index: int = -1
 
 
 @dataclass
@@ -82,15 +83,15 @@ class _Pool:
         self.waiting = deque(range(len(self.tasks)))
         self.tried = [0] * len(self.tasks)
 
-    def start(self) -> None:
-        """Start a worker on the next task that waits."""
+    def start(self, number: int) -> None:
+        """Start the worker of a number on the next task that waits."""
         ours, theirs = socket.socketpair()
         # The driver's own path: a module found here must be found there, a notebook's folder too.
         begin = f"import sys; sys.path[:] = {sys.path!r}; from laketag.engines.worker import main; main()"
-        command = [sys.executable, "-c", begin, str(theirs.fileno()), str(os.getpid())]
+        command = [sys.executable, "-c", begin, str(theirs.fileno()), str(os.getpid()), str(number)]
         with theirs:
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        worker = _Worker(process, Connection(ours.detach()), -1)
+        worker = _Worker(process, Connection(ours.detach()), number)
         with suppress(ConnectionError):  # it died at once: waiting for it will say so
             worker.connection.send_bytes(self.fn)
         self._give(worker)
@@ -123,7 +124,7 @@ class _Pool:
         if self.tried[dead.index] >= self.tries:
             raise WorkerLost(f"the worker process died ({_cause(code)})")
         self.waiting.appendleft(dead.index)
-        self.start()
+        self.start(dead.number)
 
     def stop(self, grace: float) -> None:
         """End every worker: at once when it is idle, after SIGTERM and at most the grace when it is not."""

@@ -38,3 +38,5 @@ class Progress:
     """What is counted: `rows`, `bytes`, `shards`."""
     note: str = ""
     """What is being done, in a few words."""
+    detail: str = ""
+    """How it goes, in a few words."""

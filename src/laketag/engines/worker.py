@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-from laketag.engines import stopping
+from laketag.engines import place, stopping
 from laketag.errors import LaketagError
 
 
@@ -73,8 +73,9 @@ def _die_with_the_driver(driver: int) -> None:
 
 
 def main() -> None:
-    """Start a worker on the socket whose number, and the driver whose id, the command line gives."""
+    """Start a worker; the command line gives the socket's number, the driver's id and the worker's place."""
     stopping.listen()
+    place.take(int(sys.argv[3]))
     _die_with_the_driver(int(sys.argv[2]))
     # stdout belongs to the driver's result; what a tagger prints is a message.
     os.dup2(2, 1)

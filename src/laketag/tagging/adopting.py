@@ -21,7 +21,7 @@ from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import scan
 from laketag.taggers.digest import input_digest
-from laketag.taggers.protocol import Tagger
+from laketag.taggers.protocol import Tagger, settled
 from laketag.taggers.rows import Labels
 from laketag.taggers.spec import find
 from laketag.tagging.checked import known_after, write_checked
@@ -98,7 +98,7 @@ def adopt(
     """
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
-    found = find(tagger) if isinstance(tagger, str) else tagger
+    found = settled(find(tagger) if isinstance(tagger, str) else tagger, settings.devices[0])
     inputs = inputs_of(dataset.schema, [found], settings)
     job = job_of(found, inputs)
     columns = [columns] if isinstance(columns, str) else columns

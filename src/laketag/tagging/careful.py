@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +42,8 @@ def carefully(compute: Compute, chunk: Chunk, wanted: Wanted) -> list[Labels]:
     """
     if not len(wanted.addresses):
         return []
-    found = _halve(LabelRows(compute, chunk), wanted)
+    # The process for it is the first of its own engine, and would take the first device.
+    found = _halve(LabelRows(replace(compute, devices=(compute.device,)), chunk), wanted)
     return [
         _joined([_nothing(job.tagger), *(labels[number] for labels in found if labels)])
         for number, job in enumerate(compute.jobs)

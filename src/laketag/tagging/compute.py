@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -12,13 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.engines import stopping
+from laketag.engines import place, stopping
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, scan
 from laketag.taggers.digest import input_digest
 from laketag.taggers.pipeline import Pipeline
-from laketag.taggers.rows import Labels, Row
+from laketag.taggers.rows import Labels, Row, Stats
 from laketag.tagging.job import Job
 from laketag.tagging.plan import Chunk
 from laketag.tagging.staging import LABELS, Index, Part, Staging, staged_addresses
@@ -74,6 +75,10 @@ class Done:
     """From the dataset."""
     bytes_written: int = 0
     """Of staged files."""
+    stats: Stats = field(default_factory=Stats)
+    """Where its time went."""
+    errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Rows that failed, by tagger and reason."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,8 @@ class Compute:
     """Whether failed rows count as rows without labels."""
     work: str = LABELS
     """What kind of work it is: it counts only what was staged by its kind."""
-    device: str = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
+    """Shared out among the workers of a machine."""
     threads: int | None = None
     batch_size: int | None = None
     row_bytes: int = 0
@@ -130,9 +136,11 @@ class Compute:
         if any(chunk.key in begun for chunk in task.chunks):
             task = self._looked_up(task)
         work = Work(self, dataset, task)
+        pipeline = self.pipeline()
+        before = replace(pipeline.stats)
         try:
             fresh = [chunk for chunk in task.chunks if chunk.key not in begun]
-            for chunk, labels in self.pipeline().run(work.chunks(fresh)):
+            for chunk, labels in pipeline.run(work.chunks(fresh)):
                 work.stage(chunk, labels)
             for chunk in task.chunks:
                 if chunk.key in begun and not stopping.requested():
@@ -140,7 +148,8 @@ class Compute:
                     work.stage(chunk, carefully(self, chunk, work.wanted(chunk)))
         finally:
             work.end()
-        return work.done(dataset.io_stats_incremental().read_bytes)
+        done = work.done(dataset.io_stats_incremental().read_bytes)
+        return replace(done, stats=pipeline.stats.since(before))
 
     def _looked_up(self, task: Task) -> Task:
         """Find what an attempt that died has staged of a task since it was planned."""
@@ -149,6 +158,11 @@ class Compute:
             for job, index in enumerate(task.staged)
         ]
         return replace(task, staged=tuple(staged))
+
+    @property
+    def device(self) -> str:
+        """The device of this worker."""
+        return self.devices[place.number() % len(self.devices)]
 
     def pipeline(self) -> Pipeline:
         """Load the taggers, once per process."""
@@ -199,6 +213,7 @@ class Work:
     seen: int = 0
     computed: int = 0
     bytes_written: int = 0
+    errors: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def chunks(self, chunks: list[Chunk]) -> Iterator[tuple[Chunk, Iterator[Row]]]:
         """Begin chunk after chunk, with a marker first; called ahead of the predictions."""
@@ -261,9 +276,14 @@ class Work:
                 )
                 self.parts.setdefault(number, []).extend(parts)
                 self.bytes_written += size
+                self._count_errors(self.compute.jobs[number], one)
                 addresses.update(one.positions.tolist())
         self.computed += len(addresses)
         self.compute.staging(0).end(self.markers.pop(chunk.key, []))
+
+    def _count_errors(self, job: Job, labels: Labels) -> None:
+        for each in labels.batch.column(job.error_column).drop_null().value_counts():
+            self.errors[job.name, each["values"].as_py()] += each["counts"].as_py()
 
     def end(self) -> None:
         """Take away the markers of chunks that were begun and not staged: nothing killed this process."""
@@ -281,6 +301,7 @@ class Work:
             computed=self.computed,
             bytes_read=bytes_read,
             bytes_written=self.bytes_written,
+            errors=self.errors,
         )
 
 

@@ -119,7 +119,7 @@ def plan(
         labelled,
         work=todo.work,
         retry_errors=rows.retry_errors,
-        device=settings.device,
+        devices=settings.devices,
         threads=settings.threads,
         batch_size=settings.batch_size,
         row_bytes=row_bytes(dataset),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
+from laketag.errors import JobRefused
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.taggers.pipeline import cores
@@ -54,8 +55,10 @@ def tag(
     """
     started = time.monotonic()
     taggers = [taggers] if isinstance(taggers, str) else taggers
+    _check_devices(settings.devices, engine)
     found = [
-        settled(find(tagger) if isinstance(tagger, str) else tagger, settings.device) for tagger in taggers
+        settled(find(tagger) if isinstance(tagger, str) else tagger, settings.devices[0])
+        for tagger in taggers
     ]
     check_together(found)
     location = Location.of(uri, storage_options)
@@ -84,6 +87,18 @@ def _work(under_way: UnderWay, engine: Engine) -> None:
             return
         under_way.commit()
         _note_what_is_known(under_way)
+
+
+def _check_devices(devices: Sequence[str], engine: Engine) -> None:
+    if len(devices) == 1 and devices[0]:
+        return
+    if not all(devices) or len(set(devices)) < len(devices):
+        raise JobRefused(f"--device is {','.join(devices)}; give different names, as cuda:0,cuda:1")
+    if not isinstance(engine, Local) or engine.workers < len(devices):
+        raise JobRefused(
+            f"{len(devices)} devices need as many workers on this machine: give --engine local and "
+            f"--workers {len(devices)}"
+        )
 
 
 def _with_threads(compute: Compute, engine: Engine) -> Compute:
@@ -124,4 +139,5 @@ def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
         bytes_written=outcome.written + sum(one.bytes_written for one in done),
         seconds=seconds,
         rows_per_second=computed / seconds,
+        speed=under_way.speed,
     )

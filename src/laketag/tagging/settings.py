@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from laketag.engines.protocol import Progress
+from laketag.tagging.speed import Speed
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TagSettings:
     batch_size: int | None = None
     """Rows of one `predict` call; each tagger's own where None."""
     device: str = "cpu"
-    """Where models are loaded."""
+    """Where models are loaded: `cpu`, `cuda:0`; several, with commas between them, for as many workers."""
     threads: int | None = None
     """Decoding threads per worker; the cores shared out among the workers where None."""
     max_error_rate: float | None = None
@@ -58,6 +59,11 @@ class TagSettings:
     """Plan and count only."""
     progress: Callable[[Progress], None] | None = None
     """Called now and then, from another thread."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices, one by one."""
+        return tuple(name.strip() for name in self.device.split(","))
 
     @property
     def part(self) -> str:
@@ -103,6 +109,8 @@ class TagReport:
     """Staged and committed files; manifests are not counted."""
     seconds: float
     rows_per_second: float
+    speed: Speed | None = None
+    """Where the workers' time went; None where nothing was computed."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as `laketag tag --json` prints it."""

@@ -6,14 +6,19 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import reduce
 
 from laketag.engines.protocol import Engine
 from laketag.errors import CommitError, Interrupted
+from laketag.taggers.rows import Stats
 from laketag.tagging.committing import Outcome, commit_done, commit_rest
 from laketag.tagging.compute import Done, Task
 from laketag.tagging.preparing import Run
 from laketag.tagging.settings import TagSettings
+from laketag.tagging.speed import Speed, speed_of
 from laketag.tagging.watching import watching
+
+_REASONS = 3  # in a line of progress; the report has them all
 
 
 @dataclass
@@ -49,7 +54,7 @@ class UnderWay:
         report = self.settings.progress
         try:
             with (
-                watching(self.rows, self.run.missing, report),
+                watching(self.rows, self.run.missing, report, self._how_it_goes),
                 closing(engine.run(fn, self.run.tasks)) as finished,
             ):
                 for one in finished:
@@ -75,6 +80,11 @@ class UnderWay:
             )
         self.waiting.clear()
 
+    @property
+    def speed(self) -> Speed | None:
+        """Where the time of the finished tasks went."""
+        return speed_of(reduce(Stats.plus, (one.stats for one in self.done), Stats()))
+
     def rows(self) -> int:
         """Count the rows that are staged or committed."""
         return self.committed + self.run.compute.staging(0).rows_staged()
@@ -90,6 +100,18 @@ class UnderWay:
             self.committed += sum(one.computed for one in self.waiting)
             self.waiting.clear()
             self.finished = 0
+
+    def _how_it_goes(self) -> str:
+        """Tell failures and speed of the finished tasks; called from another thread."""
+        errors: Counter[str] = Counter()
+        for one in list(self.done):
+            for (_, reason), rows in one.errors.items():
+                errors[reason] += rows
+        parts = [speed.line] if (speed := self.speed) else []
+        if errors:
+            reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in errors.most_common(_REASONS))
+            parts.append(f"failed: {reasons}{', ...' if len(errors) > _REASONS else ''}")
+        return "; ".join(parts)
 
     def _stopped(self) -> str:
         kept = f"{self.rows()} of {self.run.missing} rows are staged"

@@ -16,9 +16,12 @@ _LEAST_SECONDS = 0.5
 
 @contextmanager
 def watching(
-    count: Callable[[], int], rows: int, report: Callable[[Progress], None] | None
+    count: Callable[[], int],
+    rows: int,
+    report: Callable[[Progress], None] | None,
+    detail: Callable[[], str],
 ) -> Iterator[None]:
-    """Report how many rows there are so far now and then, while the body runs."""
+    """Report how many rows there are so far, and how it goes, now and then, while the body runs."""
     if report is None:
         yield
         return
@@ -28,7 +31,7 @@ def watching(
         pause = _LEAST_SECONDS
         while not ended.wait(pause):
             started = time.monotonic()
-            report(Progress(min(count(), rows), rows, "rows", "tagging"))
+            report(Progress(min(count(), rows), rows, "rows", "tagging", detail()))
             pause = max(_LEAST_SECONDS, _SHARE * (time.monotonic() - started))
 
     thread = threading.Thread(target=look, daemon=True)

@@ -1,0 +1,172 @@
+"""Which worker works on which device, and what a run tells of its speed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lance
+import pyarrow as pa
+import pytest
+from tests.fakes import RaisesOn, SlowTagger
+
+import laketag
+from datasets import image, make
+from laketag.engines import place
+from laketag.engines.local import Local
+from laketag.engines.protocol import Progress
+from laketag.errors import JobRefused
+from laketag.taggers.rows import Stats
+from laketag.tagging.settings import TagSettings
+from laketag.tagging.speed import speed_of
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """DEVICE: where the model is; PROCESS: which worker it is in. Each batch takes a while."""
+
+    dies_on: bytes = b""
+    name: ClassVar[str] = "ondevice"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("DEVICE", pa.string()), ("PROCESS", pa.int64())])
+    batch_size: ClassVar[int] = 10
+
+    def load(self, device: str) -> Any:
+        return OnDeviceModel(device, self.dies_on)
+
+
+@dataclass
+class OnDeviceModel:
+    device: str
+    dies_on: bytes
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        time.sleep(0.05)
+        if self.dies_on in batch:
+            os.abort()
+        return pa.record_batch(
+            [pa.array([self.device] * len(batch)), pa.array([os.getpid()] * len(batch), pa.int64())],
+            schema=OnDevice.columns,
+        )
+
+
+@dataclass(frozen=True)
+class SlowToPrepare:
+    """SIZE: the number of bytes, after a while in the thread that prepares it."""
+
+    name: ClassVar[str] = "prepares"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("SIZE", pa.int64())])
+
+    def load(self, device: str) -> Any:
+        return self
+
+    def prepare(self, row: Mapping[str, Any]) -> int:
+        time.sleep(0.005)
+        return len(row["bytes"])
+
+    def predict(self, batch: list[int]) -> pa.RecordBatch:
+        return pa.record_batch([pa.array(batch, pa.int64())], schema=self.columns)
+
+
+def test_each_worker_has_a_device_of_its_own(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=400)
+    settings = TagSettings(device="left, right", chunk_rows=50)
+
+    laketag.tag(str(tmp_path / "d"), [OnDevice()], settings=settings, engine=Local(2))
+
+    rows = lance.dataset(str(tmp_path / "d")).to_table(columns=["DEVICE", "PROCESS"]).to_pylist()
+    places = {(row["DEVICE"], row["PROCESS"]) for row in rows}
+    assert sorted(device for device, _ in places) == ["left", "right"]
+    assert len({process for _, process in places}) == 2
+
+
+@dataclass(frozen=True)
+class DieOnce:
+    """Gives the worker's number; the first call of all dies."""
+
+    folder: str
+
+    def __call__(self, task: int) -> int:
+        time.sleep(0.1)
+        if not task and not Path(self.folder, "died").exists():
+            Path(self.folder, "died").touch()
+            os.abort()
+        return place.number()
+
+
+def test_a_worker_that_replaces_a_dead_one_works_in_its_place(tmp_path: Path) -> None:
+    assert set(Local(2).run(DieOnce(str(tmp_path)), range(12))) == {0, 1}
+    assert (tmp_path / "died").exists()
+
+
+def test_a_chunk_that_killed_its_worker_is_computed_on_the_same_device(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=40, rows_per_fragment=40)
+    settings = TagSettings(device="left,right", chunk_rows=20)
+
+    laketag.tag(str(tmp_path / "d"), [OnDevice(image(25))], settings=settings, engine=Local(2))
+
+    rows = lance.dataset(str(tmp_path / "d")).to_table(columns=["number", "DEVICE", "ONDEVICE_ERROR"])
+    failed = [row["number"] for row in rows.to_pylist() if row["ONDEVICE_ERROR"]]
+    assert failed == [25]
+    assert set(rows["DEVICE"].to_pylist()) == {"left", "right", None}
+
+
+@pytest.mark.parametrize("device", ["left,left", "left,", ""])
+def test_devices_that_are_no_names_are_refused(device: str, tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=1)
+
+    with pytest.raises(JobRefused, match="give different names"):
+        laketag.tag(str(tmp_path / "d"), [OnDevice()], settings=TagSettings(device=device), engine=Local(2))
+
+
+def test_more_devices_than_workers_are_refused(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=1)
+
+    with pytest.raises(JobRefused, match="2 devices need as many workers"):
+        laketag.tag(str(tmp_path / "d"), [OnDevice()], settings=TagSettings(device="left,right"))
+
+
+def test_a_run_says_which_side_was_slower(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=200)
+
+    slow_model = laketag.tag(str(tmp_path / "d"), [SlowTagger(0.05)]).speed
+    slow_threads = laketag.tag(str(tmp_path / "d"), [SlowToPrepare()]).speed
+
+    assert slow_model is not None
+    assert slow_model.bound_by == "model"
+    assert slow_model.model > 0.7
+    assert slow_model.device is None
+    assert slow_threads is not None
+    assert slow_threads.bound_by == "decode"
+    assert slow_threads.waiting > 0.7
+    assert slow_threads.decoding > 0.7
+
+
+def test_a_reader_that_is_slower_than_decoding_and_a_busy_device_are_told() -> None:
+    reading = Stats(
+        predicted=1, seconds=10, wait_seconds=9, predict_seconds=1, decode_seconds=2, thread_seconds=20
+    )
+    device = Stats(predicted=1, seconds=10, predict_seconds=9, busy_seconds=9.5, thread_seconds=20)
+
+    assert speed_of(Stats()) is None
+    assert speed_of(reading).bound_by == "read"  # type: ignore[union-attr]
+    assert speed_of(device).device == 0.95  # type: ignore[union-attr]
+    assert "device busy 95%" in speed_of(device).line  # type: ignore[union-attr]
+    assert "more of them" in speed_of(device).advice  # type: ignore[union-attr]
+
+
+def test_progress_tells_how_it_goes_and_why_rows_fail(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=160, rows_per_fragment=160)
+    told: list[Progress] = []
+    settings = TagSettings(chunk_rows=10, batch_size=10, progress=told.append)
+
+    laketag.tag(str(tmp_path / "d"), [RaisesOn(b"image 7 "), OnDevice()], settings=settings)
+
+    details = [one.detail for one in told if one.detail]
+    assert details[-1].startswith("model-bound (model ")
+    assert details[-1].endswith("; failed: 1 ValueError: a row with image 7")
