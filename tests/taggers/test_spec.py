@@ -111,7 +111,7 @@ def test_what_is_wrong_with_a_tagger_is_named(module: str, spec: str, text: str)
     ("spec", "text"),
     [
         ("nsfv", "did you mean nsfw?"),
-        ("zzz", "there are aesthetic, nsfw, quality"),
+        ("zzz", "there are aesthetic, aesthetic-head, nsfw, quality"),
         ("no_such_module:glow", "no module no_such_module"),
         ("{}:glov", "did you mean glow?"),
         ("{}.inner:glow", "no module"),
@@ -137,7 +137,7 @@ def test_a_module_that_does_not_import_is_not_called_unknown(module: str, tmp_pa
 def test_the_built_in_taggers_are_listed_with_what_they_need() -> None:
     listed = {one.name: one for one in known()}
 
-    assert sorted(listed) == ["aesthetic", "nsfw", "quality"]
+    assert sorted(listed) == ["aesthetic", "aesthetic-head", "nsfw", "quality"]
     assert listed["nsfw"].columns == {"NSFW_SCORE": "float", "NSFW_TAG": "string"}
     assert listed["nsfw"].parameters == ("threshold",)
     assert listed["nsfw"].is_here

@@ -137,7 +137,7 @@ def test_labels_made_with_other_parameters_are_not_adopted(tmp_path: Path) -> No
     tag(uri, [ByteLength(batch_size=2)])
     before = lance.dataset(uri).version
 
-    with pytest.raises(JobRefused, match="with seconds_per_batch unset, tagger 'slow' has 0.1"):
+    with pytest.raises(JobRefused, match=r"with seconds_per_batch unset, tagger 'slow' has 0\.1"):
         adopt(uri, "BYTES", SlowTagger())
 
     assert lance.dataset(uri).version == before

@@ -12,13 +12,22 @@ from laketag.cli.leaving import WrongUsage, say
 from laketag.cli.options import StorageOptions, Uri, Where, pairs
 
 _Columns = Annotated[
-    str | None, typer.Option(metavar="A,B", help="The columns; all but bytes and digests where not given.")
+    str | None,
+    typer.Option(metavar="A,B", help="The columns; all but bytes, vectors and digests if not given."),
 ]
 _OrderBy = Annotated[str | None, typer.Option(metavar="COLUMN", help='As "SHARPNESS desc"; nulls come last.')]
 _Limit = Annotated[int | None, typer.Option(metavar="N", min=0, help="At most so many rows.")]
 _At = Annotated[int | None, typer.Option(metavar="VERSION", min=1, help="An earlier version.")]
 _Sql = Annotated[
     str | None, typer.Option(metavar="QUERY", help='A whole query instead, as "select ... from dataset".')
+]
+_SimilarTo = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="The rows nearest to the one of this key, by a column of vectors."),
+]
+_Vector = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="The vectors for --similar-to, where several columns have."),
 ]
 _Output = Annotated[
     Path | None,
@@ -35,6 +44,8 @@ def query(
     limit: _Limit = None,
     at: _At = None,
     sql: _Sql = None,
+    similar_to: _SimilarTo = None,
+    vector: _Vector = None,
     output: _Output = None,
     storage_option: StorageOptions = None,
     as_json: _JsonRows = False,
@@ -48,7 +59,9 @@ def query(
     batches = laketag.query(
         uri,
         storage_options=pairs("--storage-option", storage_option),
-        selection=laketag.Selection(where, names, order_by, limit, at, sql),
+        selection=laketag.Selection(
+            where, names, order_by, limit, at, sql=sql, similar_to=similar_to, vector=vector
+        ),
     )
     if output is not None:
         say(f"{rows.write(batches, output):,} rows in {output}")

@@ -13,9 +13,13 @@ from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
+from laketag.lake.similar import is_key, is_vector, nearest, vector_column
 
 if TYPE_CHECKING:
     from lance import LanceDataset
+
+
+_SIMILAR = 10  # rows, where no limit says how many
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Selection:
     where: str | None = None
     """A filter; names are columns, written as `show` does."""
     columns: tuple[str, ...] | None = None
-    """All but bytes and digests where None."""
+    """All but bytes, vectors and digests where None."""
     order_by: str | None = None
     """A column, with `desc` after it for the highest first; nulls come last."""
     limit: int | None = None
@@ -33,6 +37,10 @@ class Selection:
     """A version; the latest where None."""
     sql: str | None = None
     """A whole query over `dataset`, instead of where, columns, order and limit."""
+    similar_to: str | None = None
+    """The `__key__` of a row: the rows nearest to it (10 where there is no limit), with `_distance`."""
+    vector: str | None = None
+    """The column of vectors that `similar_to` compares; the only one where None."""
 
 
 def query(
@@ -51,8 +59,8 @@ def query(
 
 
 def default_columns(schema: pa.Schema) -> list[str]:
-    """Name what people want to see: no bytes, no digests."""
-    return [field.name for field in schema if not is_image_like(field) and not _is_digest(field)]
+    """Name what people want to see: no bytes, no vectors, no digests."""
+    return [f.name for f in schema if not (is_image_like(f) or is_vector(f) or _is_digest(f))]
 
 
 def _is_digest(field: pa.Field) -> bool:
@@ -63,15 +71,30 @@ def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchRea
     columns = list(selection.columns) if selection.columns is not None else default_columns(dataset.schema)
     require_columns(dataset.schema, columns)
     where = selection.where and sql.for_filter(selection.where, dataset.schema.names)
-    options: dict[str, Any] = {}
-    if selection.order_by is not None:
+    options: dict[str, Any] = {"limit": selection.limit}
+    if selection.similar_to is not None:
+        where, options = _similar(dataset, selection, where)
+        columns.append("_distance")
+    elif selection.order_by is not None:
         options["order_by"] = [_ordering(dataset.schema, selection.order_by)]
     try:
         return dataset.scanner(
-            columns=columns, filter=where, limit=selection.limit, blob_handling="all_binary", **options
+            columns=columns, filter=where, blob_handling="all_binary", **options
         ).to_reader()
     except (ValueError, OSError) as error:
         raise BadSQL(f"the filter {selection.where!r} cannot be run: {first_line(error)}") from error
+
+
+def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> tuple[str, dict[str, Any]]:
+    """Give the filter and the scanner's options for the rows nearest to one, itself left out."""
+    if selection.order_by is not None:
+        raise BadSQL("what is similar comes in the order of its distance; leave the order out")
+    key = selection.similar_to or ""
+    column = vector_column(dataset.schema, selection.vector)
+    limit = _SIMILAR if selection.limit is None else selection.limit
+    others = sql.for_filter(is_key(key, negated=True), dataset.schema.names)
+    wanted = f"({where}) and {others}" if where else others
+    return wanted, {"nearest": nearest(dataset, key, column, limit=limit), "prefilter": True}
 
 
 def _ordering(schema: pa.Schema, text: str) -> Any:
@@ -85,7 +108,8 @@ def _ordering(schema: pa.Schema, text: str) -> Any:
 
 
 def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
-    if selection.where or selection.columns or selection.order_by or selection.limit is not None:
+    alone = (selection.where, selection.columns, selection.order_by, selection.similar_to, selection.vector)
+    if any(alone) or selection.limit is not None:
         raise BadSQL("a whole query stands alone; put filter, columns, order and limit into its text")
     if not sql.is_query(selection.sql or ""):
         raise BadSQL(f"{selection.sql!r} is not a query; it must begin with select, with, values or explain")

@@ -108,6 +108,20 @@ def scan(
         raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
 
 
+def values(column: pa.Array) -> list[Any]:
+    """Give a column's values one by one: vectors of numbers as arrays, all else as Python has it."""
+    held = column.type
+    if not (pa.types.is_fixed_size_list(held) and pa.types.is_primitive(held.value_type)):
+        return list(column.to_pylist())
+    set_ = column.drop_null()
+    flat = set_.flatten()
+    if flat.null_count or pa.types.is_boolean(held.value_type):
+        return list(column.to_pylist())
+    # A list of a thousand Python numbers a row would cost more than most of what is done with it.
+    rows = iter(flat.to_numpy(zero_copy_only=False).reshape(len(set_), held.list_size))
+    return [next(rows) if is_set else None for is_set in column.is_valid().to_pylist()]
+
+
 def check_filter(dataset: LanceDataset, where: str) -> None:
     """Raise `BadSQL` where a filter cannot be run, without reading a row."""
     try:

@@ -21,6 +21,7 @@ from laketag.taggers.rows import reason
 
 BUILT_IN = {
     "aesthetic": "laketag.taggers.aesthetic:Aesthetic",
+    "aesthetic-head": "laketag.taggers.rescoring:AestheticHead",
     "nsfw": "laketag.taggers.nsfw:Nsfw",
     "quality": "laketag.taggers.quality:Quality",
 }

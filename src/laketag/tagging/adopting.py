@@ -19,7 +19,7 @@ from laketag.lake import sql
 from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.location import Location
-from laketag.lake.reading import scan
+from laketag.lake.reading import scan, values
 from laketag.taggers.digest import input_digest
 from laketag.taggers.protocol import Tagger, settled
 from laketag.taggers.rows import Labels
@@ -239,8 +239,8 @@ class Digest:
 
     def _digests(self, job: Job, batch: pa.RecordBatch) -> Iterator[int]:
         inputs = dict(job.inputs)
-        values = [batch[column].to_pylist() for column in inputs.values()]
-        for row in zip(*values, strict=True):
+        found = [values(batch[column]) for column in inputs.values()]
+        for row in zip(*found, strict=True):
             yield input_digest(dict(zip(inputs, row, strict=True)))
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from laketag.engines import place, stopping
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
-from laketag.lake.reading import RowRange, scan
+from laketag.lake.reading import RowRange, scan, values
 from laketag.taggers.digest import input_digest
 from laketag.taggers.pipeline import Pipeline
 from laketag.taggers.rows import Labels, Row, Stats
@@ -180,8 +180,8 @@ class Compute:
         only = None if wanted.is_all else wanted.addresses.astype(np.uint64)
         takers = None if wanted.is_plain else self._takers(wanted)
         for batch in scan(dataset, chunk.ranges, columns, addresses=only, row_bytes=self.row_bytes):
-            values = [batch.column(column).to_pylist() for _, column in self.inputs]
-            for position, *row in zip(batch.column("_rowaddr").to_pylist(), *values, strict=True):
+            found = [values(batch.column(column)) for _, column in self.inputs]
+            for position, *row in zip(batch.column("_rowaddr").to_pylist(), *found, strict=True):
                 inputs = dict(zip(roles, row, strict=True))
                 if takers is None:
                     yield Row(position, inputs)

@@ -13,6 +13,8 @@ from laketag.taggers.digest import provenance, tagger_digest
 from laketag.taggers.protocol import Tagger, digest_column, error_column, label_schema
 
 PROVENANCE_KEY = b"laketag"
+_NO_PARAMETERS = ("job", "digest", "tagger", "source")
+_SHOWN = 24  # characters of a parameter in an error
 _WAYS_OUT = (
     "--recompute replaces them for all rows, `laketag adopt` takes them over, rename-column keeps them apart"
 )
@@ -83,8 +85,9 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
     for name in present:
         if made_by(schema, name).get("job") != job.digest:
             raise JobRefused(
-                f"column {name!r} of tagger {job.name!r} was made by {maker_of(schema, name)}, and labels "
-                f"of two makers are never mixed: {_WAYS_OUT}"
+                f"column {name!r} of tagger {job.name!r} was made by {maker_of(schema, name)}"
+                f"{_differing(made_by(schema, name), job)}, and labels of two makers are never mixed: "
+                f"{_WAYS_OUT}"
             )
     if len(present) < len(job.columns):
         absent = [name for name in job.columns.names if name not in present]
@@ -127,6 +130,18 @@ def maker_of(schema: pa.Schema, name: str) -> str:
 def made_by(schema: pa.Schema, name: str) -> dict[str, str]:
     """Read what is recorded of a column's maker; empty where nothing is."""
     return dict(json.loads((schema.field(name).metadata or {}).get(PROVENANCE_KEY, b"{}")))
+
+
+def _differing(said: dict[str, str], job: Job) -> str:
+    """Say in which parameters an earlier job of the tagger was another; nothing where that is not known."""
+    now = json.loads(job.columns.field(job.digest_column).metadata[PROVENANCE_KEY])
+    own = [key for key in now if key in said and key not in _NO_PARAMETERS and not key.startswith("version.")]
+    parts = [f"{key} {_short(said[key])} (not {_short(now[key])})" for key in own if said[key] != now[key]]
+    return f" with {', '.join(parts)}" if parts else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _maker(said: dict[str, str]) -> str:

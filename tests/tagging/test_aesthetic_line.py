@@ -1,0 +1,176 @@
+"""The aesthetic tagger on a dataset: what is committed, resumed, rescored, and found again by its vector."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from skimage import data
+
+import laketag
+from laketag.engines.local import Local
+from laketag.errors import BadSQL, ColumnError, JobRefused, TooManyErrors
+from laketag.taggers.aesthetic import Aesthetic
+from laketag.taggers.rescoring import AestheticHead
+from siglips import DIMENSION, encoder, head
+
+PHOTOGRAPHS = (data.astronaut, data.coffee, data.rocket, data.cat)
+ROWS = 24
+BROKEN = 5
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory: pytest.TempPathFactory) -> Aesthetic:
+    folder = tmp_path_factory.mktemp("models")
+    return Aesthetic(encoder=str(encoder(folder / "siglip")), head=str(head(folder / "head.pth")))
+
+
+def photograph(number: int) -> bytes:
+    """Make a photograph; every fourth looks like the first, and each is cut in its own way."""
+    image = Image.fromarray(PHOTOGRAPHS[number % 4]())
+    buffer = io.BytesIO()
+    image.crop((number // 4, 0, *image.size)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    images = [b"broken" if number == BROKEN else photograph(number) for number in range(ROWS)]
+    keys = [f"it's {number}" for number in range(ROWS)]
+    table = pa.table({"__key__": keys, "jpg": pa.array(images, pa.binary())})
+    lance.write_dataset(table, str(tmp_path / "lake"), max_rows_per_file=8, data_storage_version="2.2")
+    return str(tmp_path / "lake")
+
+
+def rows(uri: str, *columns: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = lance.dataset(uri).to_table(columns=list(columns) or None).to_pylist()
+    return found
+
+
+def test_a_failed_row_is_committed_with_the_tag_error_and_not_tried_again(
+    uri: str, tagger: Aesthetic
+) -> None:
+    report = laketag.tag(uri, [tagger])
+    again = laketag.tag(uri, [tagger])
+
+    found = rows(uri, "AESTHETIC_SCORE", "AESTHETIC_TAG", "AESTHETIC_ERROR", "AESTHETIC_DIGEST")
+    assert found[BROKEN]["AESTHETIC_SCORE"] is None
+    assert found[BROKEN]["AESTHETIC_TAG"] == "error"
+    assert found[BROKEN]["AESTHETIC_ERROR"] == "not an image"
+    assert found[BROKEN]["AESTHETIC_DIGEST"] is not None
+    assert {row["AESTHETIC_TAG"] for row in found} == {"error", "very displeasing"}
+    assert (report.computed, report.failed, again.computed) == (ROWS, 1, 0)
+
+
+def test_a_row_that_is_not_computed_has_no_tag(uri: str, tagger: Aesthetic) -> None:
+    laketag.tag(uri, [tagger], rows=laketag.Rows(limit=8))
+
+    assert [row["AESTHETIC_TAG"] is None for row in rows(uri, "AESTHETIC_TAG")] == [False] * 8 + [True] * 16
+
+
+def test_workers_chunks_and_batches_change_no_score_by_much_and_the_same_ones_not_at_all(
+    uri: str, tagger: Aesthetic
+) -> None:
+    def scores(prefix: str, engine: Local, settings: laketag.TagSettings) -> list[float]:
+        laketag.tag(uri, [replace(tagger, prefix=prefix)], settings=settings, engine=engine)
+        return [row[f"{prefix}_SCORE"] for row in rows(uri, f"{prefix}_SCORE") if row[f"{prefix}_SCORE"]]
+
+    first = scores("A", Local(1), laketag.TagSettings())
+    again = scores("B", Local(1), laketag.TagSettings())
+    others = scores("C", Local(2), laketag.TagSettings(chunk_rows=5, batch_size=3))
+
+    assert again == first
+    assert others == pytest.approx(first, abs=1e-5)
+
+
+def test_labels_of_another_dtype_do_not_mix_and_the_dtype_goes_on_with_them(
+    uri: str, tagger: Aesthetic
+) -> None:
+    laketag.tag(uri, [replace(tagger, dtype="bf16")], rows=laketag.Rows(limit=8))
+
+    with pytest.raises(JobRefused, match=r"with dtype bf16 \(not fp32\), and labels"):
+        laketag.tag(uri, [tagger])
+    assert laketag.tag(uri, [replace(tagger, dtype="bf16")]).computed == ROWS - 8
+
+
+def test_another_head_rescores_from_the_vectors_and_reads_no_image(
+    uri: str, tagger: Aesthetic, tmp_path: Path
+) -> None:
+    laketag.tag(uri, [replace(tagger, embedding="SIGLIP")])
+    other = str(head(tmp_path / "other.pth", seed=8))
+    expected = laketag.predict(replace(tagger, head=other), [photograph(n) for n in range(ROWS)])
+    expected_scores = expected["AESTHETIC_SCORE"].to_pylist()
+
+    report = laketag.tag(uri, [AestheticHead(head=other)])
+
+    found = rows(uri, "AESTHETIC_HEAD_SCORE", "AESTHETIC_HEAD_TAG", "AESTHETIC_HEAD_ERROR")
+    scored = [row for number, row in enumerate(found) if number != BROKEN]
+    del expected_scores[BROKEN]
+    # The vectors were kept in float16: eleven bits of each number.
+    assert [row["AESTHETIC_HEAD_SCORE"] for row in scored] == pytest.approx(expected_scores, abs=5e-3)
+    assert found[BROKEN]["AESTHETIC_HEAD_TAG"] == "error"
+    assert found[BROKEN]["AESTHETIC_HEAD_ERROR"] == "ValueError: null SIGLIP"
+    images = sum(len(row["jpg"]) for row in rows(uri, "jpg"))
+    assert report.bytes_read < images / 10
+
+
+def test_a_head_on_a_column_of_another_kind_says_what_it_takes(uri: str, tagger: Aesthetic) -> None:
+    laketag.tag(uri, [replace(tagger, embedding="SIGLIP")])
+
+    with pytest.raises(TooManyErrors, match="no vector of 32 numbers"):
+        laketag.tag(uri, [AestheticHead(embedding="__key__", head=tagger.head)])
+
+
+def test_what_is_similar_to_a_row_is_found_by_its_vector(uri: str, tagger: Aesthetic) -> None:
+    laketag.tag(uri, [replace(tagger, embedding="SIGLIP")])
+
+    def similar(**options: Any) -> pa.Table:
+        selection = laketag.Selection(similar_to="it's 4", columns=("__key__",), **options)
+        return pa.Table.from_batches(laketag.query(uri, selection=selection))
+
+    before = similar(limit=5)
+    made = laketag.index(uri, "SIGLIP")
+    after = similar(limit=5)
+
+    alike = {f"it's {number}" for number in range(0, ROWS, 4)} - {"it's 4"}
+    assert set(before["__key__"].to_pylist()) == alike
+    assert np.all(np.diff(before["_distance"].to_numpy()) >= 0)
+    assert made.kind == "vector"
+    assert after["__key__"].to_pylist() == before["__key__"].to_pylist()
+    assert similar(where="`__key__` = 'it''s 7'")["__key__"].to_pylist() == ["it's 7"]
+    assert len(similar()) == 10
+
+
+def test_what_similar_cannot_do_is_said(uri: str, tagger: Aesthetic) -> None:
+    def asked(**options: Any) -> None:
+        list(laketag.query(uri, selection=laketag.Selection(**options)))
+
+    with pytest.raises(ColumnError, match="no column holds vectors"):
+        asked(similar_to="it's 4")
+    laketag.tag(uri, [replace(tagger, embedding="SIGLIP")])
+    with pytest.raises(ColumnError, match="no row has the key 'nobody'"):
+        asked(similar_to="nobody")
+    with pytest.raises(ColumnError, match="has no vector in 'SIGLIP'"):
+        asked(similar_to=f"it's {BROKEN}")
+    with pytest.raises(ColumnError, match="holds string, not vectors"):
+        asked(similar_to="it's 4", vector="__key__")
+    with pytest.raises(BadSQL, match="in the order of its distance"):
+        asked(similar_to="it's 4", order_by="__key__")
+    with pytest.raises(BadSQL, match="stands alone"):
+        asked(similar_to="it's 4", sql="select 1")
+
+
+def test_vectors_are_in_no_table_unless_they_are_asked_for(uri: str, tagger: Aesthetic) -> None:
+    laketag.tag(uri, [replace(tagger, embedding="SIGLIP")])
+
+    batch = next(laketag.query(uri))
+
+    assert "SIGLIP" not in batch.schema.names
+    assert lance.dataset(uri).schema.field("SIGLIP").type == pa.list_(pa.float16(), DIMENSION)
