@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from laketag.taggers.spec import known as known_taggers
     from laketag.tagging.adopting import AdoptReport, adopt
     from laketag.tagging.run import tag
+    from laketag.tagging.sampling import Estimate
     from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
     from laketag.tagging.speed import Speed
     from laketag.walkthrough import DemoReport, demo
@@ -44,6 +45,7 @@ __all__ = [
     "DiffReport",
     "Engine",
     "ErrorCount",
+    "Estimate",
     "EvolveReport",
     "ImportReport",
     "ImportSettings",
@@ -116,6 +118,7 @@ _HOMES = {
     "laketag.taggers.protocol": ("Model", "Tagger"),
     "laketag.taggers.spec": ("Known", "find_tagger", "known_taggers"),
     "laketag.tagging.run": ("tag",),
+    "laketag.tagging.sampling": ("Estimate",),
     "laketag.tagging.settings": ("ErrorCount", "Rows", "TagReport", "TagSettings"),
     "laketag.tagging.speed": ("Speed",),
     "laketag.walkthrough": ("DemoReport", "demo"),

@@ -98,10 +98,18 @@ def test_tagging_again_makes_no_version(program: Program, tagged: Path) -> None:
     assert "nothing to do" in done.stdout
 
 
-def test_a_dry_run_of_tag_counts_only(program: Program, imported: Path) -> None:
-    done = program("tag", imported, "--with", "quality", "--where", "width >= 300", "--dry-run")
+def test_a_dry_run_of_tag_reckons_time_and_cost(program: Program, imported: Path) -> None:
+    done = program(
+        *("tag", imported, "--with", "quality", "--where", "width >= 300", "--dry-run"),
+        *("--price-per-hour", "3600"),
+    )
 
-    assert "3 of 3 rows would be tagged" in done.stdout
+    told = dict(line.split(None, 1) for line in done.stdout.splitlines()[1:])
+    assert "3 of 3 rows would be tagged; nothing done" in done.stdout
+    assert told["work"].startswith("3 rows, ")
+    assert told["work"].endswith("1 task for 1 worker")
+    assert told["sample"].startswith("3 rows, 1 of which failed, at ")
+    assert float(told["cost"].removeprefix("about ")) > 0
 
 
 def test_options_of_tag_reach_the_library(program: Program, imported: Path) -> None:

@@ -78,7 +78,11 @@ _Slice = Annotated[
 ]
 _StageOnly = Annotated[bool, typer.Option("--stage-only", help="Compute and stage; commit nothing.")]
 _CommitOnly = Annotated[bool, typer.Option("--commit-only", help="Commit what is staged; compute nothing.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan and count only.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Time a sample and reckon; write nothing.")]
+_Price = Annotated[
+    float | None,
+    typer.Option(metavar="PRICE", min=0, help="What an hour of it costs, for the cost of --dry-run."),
+]
 
 
 def tag(
@@ -100,6 +104,7 @@ def tag(
     stage_only: _StageOnly = False,
     commit_only: _CommitOnly = False,
     dry_run: _DryRun = False,
+    price_per_hour: _Price = None,
     engine_name: EngineName = "local",
     workers: Workers = None,
     engine_option: EngineOptions = None,
@@ -129,6 +134,7 @@ def tag(
             stage_only=stage_only,
             commit_only=commit_only,
             dry_run=dry_run,
+            price_per_hour=price_per_hour,
             progress=report_progress,
         )
         report = laketag.tag(
@@ -160,7 +166,8 @@ def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list
         missing = report.rows - report.skipped
         return [
             f"{report.uri}: {missing:,} of {text.count(report.rows, 'row')} would be tagged; nothing done",
-            f"columns: {', '.join(report.columns)}",
+            f"columns  {', '.join(report.columns)}",
+            *_estimated(report.estimate),
         ]
     if stage_only:
         return [
@@ -183,6 +190,21 @@ def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list
         f"written  {text.size(report.bytes_written)}, only labels",
         f"time     {text.duration(report.seconds)}, {report.rows_per_second:,.1f} rows/s",
         *_speed(report.speed),
+    ]
+
+
+def _estimated(estimate: laketag.Estimate | None) -> list[str]:
+    if estimate is None:
+        return []
+    failed = f", {estimate.sampled_failed:,} of which failed" if estimate.sampled_failed else ""
+    cost = [] if estimate.cost is None else [f"cost     about {estimate.cost:,.2f}"]
+    return [
+        f"work     {text.count(estimate.rows, 'row')}, {text.size(estimate.bytes)} to read,"
+        f" {text.count(estimate.tasks, 'task')} for {text.count(estimate.workers, 'worker')}",
+        f"sample   {text.count(estimate.sampled, 'row')}{failed}, at {estimate.rows_per_second:,.1f} rows/s",
+        *_speed(estimate.speed),
+        f"time     about {text.duration(estimate.seconds)}",
+        *cost,
     ]
 
 

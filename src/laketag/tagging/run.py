@@ -18,6 +18,7 @@ from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute
 from laketag.tagging.holding import leased_jobs, pinned
 from laketag.tagging.preparing import Run, jobs_of, plan
+from laketag.tagging.sampling import estimate
 from laketag.tagging.settings import Rows, TagReport, TagSettings
 from laketag.tagging.underway import UnderWay
 
@@ -66,7 +67,8 @@ def tag(
     todo = jobs_of(dataset.schema, found, rows, settings)
     look = plan(location, dataset, todo, rows=rows, settings=settings, is_look=True)
     if settings.dry_run or not look.tasks:
-        return _report(look, UnderWay(look, settings), started)
+        report = _report(look, UnderWay(look, settings), started)
+        return _with_estimate(report, look, engine, settings.price_per_hour) if look.tasks else report
     with leased_jobs(location, todo.jobs, settings.part):
         # Planned again: until the lease was held, another run of the job may have ended.
         dataset = open_dataset(location)
@@ -99,6 +101,11 @@ def _check_devices(devices: Sequence[str], engine: Engine) -> None:
             f"{len(devices)} devices need as many workers on this machine: give --engine local and "
             f"--workers {len(devices)}"
         )
+
+
+def _with_estimate(report: TagReport, run: Run, engine: Engine, price: float | None) -> TagReport:
+    placed = replace(run, compute=_with_threads(run.compute, engine))
+    return replace(report, estimate=estimate(placed, engine, price))
 
 
 def _with_threads(compute: Compute, engine: Engine) -> Compute:

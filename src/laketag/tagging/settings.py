@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from laketag.engines.protocol import Progress
 from laketag.tagging.speed import Speed
+
+if TYPE_CHECKING:
+    from laketag.tagging.sampling import Estimate
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class TagSettings:
     commit_only: bool = False
     """Commit what is staged, and compute nothing."""
     dry_run: bool = False
-    """Plan and count only."""
+    """Plan, and time a sample of rows; write nothing."""
+    price_per_hour: float | None = None
+    """Of all that the run occupies, in any currency: a dry run reckons the cost."""
     progress: Callable[[Progress], None] | None = None
     """Called now and then, from another thread."""
 
@@ -111,6 +116,8 @@ class TagReport:
     rows_per_second: float
     speed: Speed | None = None
     """Where the workers' time went; None where nothing was computed."""
+    estimate: Estimate | None = None
+    """Of a dry run: what the run would take; None where there is nothing to do."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as `laketag tag --json` prints it."""

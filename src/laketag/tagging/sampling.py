@@ -1,0 +1,147 @@
+"""A dry run: the real taggers on some real rows, so that what a run will take is told before it is begun."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from laketag.engines import stopping
+from laketag.engines.protocol import Engine
+from laketag.errors import Interrupted
+from laketag.taggers.budget import size_of
+from laketag.taggers.pipeline import Pipeline
+from laketag.taggers.protocol import batch_size_of
+from laketag.taggers.rows import Row, Stats
+from laketag.tagging.compute import Compute, Task, Work, dataset_at
+from laketag.tagging.preparing import Run
+from laketag.tagging.speed import Speed, speed_of
+
+if TYPE_CHECKING:
+    from laketag.lake.dataset import LanceDataset
+
+_BATCHES = 8
+_LEAST_ROWS = 64
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take, from a sample of its rows."""
+
+    rows: int
+    """Rows to compute; those that a broken run staged are not counted."""
+    bytes: int
+    """Of what the taggers read of them."""
+    tasks: int
+    workers: int
+    """That have something to do."""
+    seconds: float
+    """From the first row to the last, and once to load the models."""
+    rows_per_second: float
+    """Of all workers together."""
+    cost: float | None
+    """At the price per hour that was given."""
+    sampled: int
+    """Rows of the sample."""
+    sampled_failed: int
+    """Those of them that a tagger failed on."""
+    speed: Speed | None
+    """Where the sample's time went."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a worker found."""
+
+    rows: int
+    failed: int
+    seconds: float
+    load_seconds: float
+    row_bytes: float
+    stats: Stats
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The function that the engine runs: some rows of a task labelled, timed and forgotten."""
+
+    compute: Compute
+
+    def __call__(self, task: Task) -> Sampled:
+        """Warm up on a batch, then label some more, for a while at most."""
+        compute = self.compute
+        started = time.perf_counter()
+        pipeline = Pipeline(
+            [job.tagger for job in compute.jobs],
+            device=compute.device,
+            threads=compute.threads,
+            batch_size=compute.batch_size,
+            stop=lambda: stopping.requested() or time.perf_counter() > until,
+        )
+        loaded = time.perf_counter()
+        until = loaded + _SECONDS
+        batch = compute.batch_size or max(batch_size_of(job.tagger) for job in compute.jobs)
+        sizes: list[int] = []
+        rows = self._rows(dataset_at(compute.location, compute.version), task, sizes)
+        first = _run(pipeline, islice(rows, batch))
+        # A batch that took all the time is all that there is to go by, first calls and all.
+        then = _run(pipeline, islice(rows, max(_LEAST_ROWS, _BATCHES * batch)))
+        labelled, failed, stats = then if then[0] else first
+        mean = sum(sizes) / max(1, len(sizes))
+        return Sampled(labelled, failed, stats.seconds, loaded - started, mean, stats)
+
+    def _rows(self, dataset: LanceDataset, task: Task, sizes: list[int]) -> Iterator[Row]:
+        work = Work(self.compute, dataset, task)
+        wanted = ((chunk, work.wanted(chunk)) for chunk in task.chunks)
+        found = (self.compute.rows(dataset, chunk, one) for chunk, one in wanted if len(one.addresses))
+        for row in chain.from_iterable(found):
+            sizes.append(sum(map(size_of, row.inputs.values())))
+            yield row
+
+
+def estimate(run: Run, engine: Engine, price_per_hour: float | None = None) -> Estimate:
+    """Time a sample on every worker at once, as they will share the machine, and reckon from it.
+
+    Raises:
+        Interrupted: Ctrl-C, or a worker was told to stop.
+    """
+    workers = min(getattr(engine, "workers", None) or 1, len(run.tasks))
+    spread = [run.tasks[number * len(run.tasks) // workers] for number in range(workers)]
+    try:
+        sampled = list(engine.run(Sample(run.compute), spread))
+    except KeyboardInterrupt:
+        raise Interrupted("stopped before the sample was timed; nothing was written") from None
+    if not any(one.rows for one in sampled):
+        raise Interrupted("a worker was told to stop before the sample was timed; nothing was written")
+    rows = max(0, run.missing - run.compute.staging(0).rows_staged())
+    rate = sum(one.rows / one.seconds for one in sampled if one.rows) * workers / len(sampled)
+    seconds = max(one.load_seconds for one in sampled) + rows / rate
+    return Estimate(
+        rows=rows,
+        bytes=round(rows * sum(one.row_bytes for one in sampled) / len(sampled)),
+        tasks=len(run.tasks),
+        workers=workers,
+        seconds=seconds,
+        rows_per_second=rate,
+        cost=None if price_per_hour is None else seconds / 3600 * price_per_hour,
+        sampled=sum(one.rows for one in sampled),
+        sampled_failed=sum(one.failed for one in sampled),
+        speed=speed_of(reduce(Stats.plus, (one.stats for one in sampled))),
+    )
+
+
+def _run(pipeline: Pipeline, rows: Iterator[Row]) -> tuple[int, int, Stats]:
+    """Label rows; give how many there were, how many failed in some tagger, and the stats."""
+    before = Stats().plus(pipeline.stats)
+    positions: set[int] = set()
+    failed: set[int] = set()
+    for _, labels in pipeline.run([(None, rows)]):
+        for one in labels:
+            positions.update(one.positions.tolist())
+            errors = one.batch.column(one.batch.num_columns - 2)
+            failed.update(one.positions[errors.is_valid().to_numpy(zero_copy_only=False)].tolist())
+    return len(positions), len(failed), pipeline.stats.since(before)

@@ -1,0 +1,77 @@
+"""A dry run tells what a run would take."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import lance
+import pytest
+from tests.fakes import RaisesOn, SlowTagger
+
+import laketag
+from datasets import image, make, staged_files
+from laketag.engines.local import Local
+from laketag.tagging.settings import Rows, TagSettings
+
+DRY = TagSettings(dry_run=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_time_reckoned_is_near_the_time_taken(workers: int, tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=1600, rows_per_fragment=400)
+    tagger, engine = SlowTagger(0.05, batch_size=16), Local(workers)
+    dry = TagSettings(dry_run=True, chunk_rows=100, price_per_hour=7200)
+
+    told = laketag.tag(str(tmp_path / "d"), [tagger], settings=dry, engine=engine).estimate
+    started = time.monotonic()
+    laketag.tag(str(tmp_path / "d"), [tagger], settings=TagSettings(chunk_rows=100), engine=engine)
+    taken = time.monotonic() - started
+
+    assert told is not None
+    assert (told.rows, told.workers) == (1600, workers)
+    assert told.rows_per_second == pytest.approx(320 * workers, rel=0.3)
+    assert told.seconds == pytest.approx(taken, rel=0.5)
+    assert told.cost == pytest.approx(2 * told.seconds)
+    assert told.bytes == pytest.approx(sum(len(image(number)) for number in range(1600)), rel=0.2)
+    assert told.speed is not None
+    assert told.speed.bound_by == "model"
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    make(tmp_path)
+
+    report = laketag.tag(str(tmp_path), [SlowTagger(0)], settings=DRY)
+
+    assert (report.computed, report.version_after) == (0, report.version_before)
+    assert lance.dataset(str(tmp_path)).schema.names == ["jpg", "number"]
+    assert staged_files(tmp_path) == []
+
+
+def test_only_rows_without_labels_are_reckoned_with(tmp_path: Path) -> None:
+    make(tmp_path)
+    laketag.tag(str(tmp_path), [SlowTagger(0)], rows=Rows(where="number < 120"))
+
+    some = laketag.tag(str(tmp_path), [SlowTagger(0)], settings=DRY).estimate
+    few = laketag.tag(str(tmp_path), [SlowTagger(0)], rows=Rows(limit=7), settings=DRY).estimate
+
+    assert some is not None
+    assert few is not None
+    assert (some.rows, few.rows, few.sampled) == (180, 7, 7)
+
+
+def test_nothing_to_do_is_reckoned_as_nothing(tmp_path: Path) -> None:
+    make(tmp_path)
+    laketag.tag(str(tmp_path), [SlowTagger(0)])
+
+    assert laketag.tag(str(tmp_path), [SlowTagger(0)], settings=DRY).estimate is None
+
+
+def test_rows_of_the_sample_that_fail_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, rows=40)
+
+    told = laketag.tag(str(tmp_path), [RaisesOn(b"image 3", batch_size=4)], settings=DRY).estimate
+
+    assert told is not None
+    assert told.sampled == 36  # all but the batch to warm up with
+    assert told.sampled_failed == 10  # 30 to 39
