@@ -124,7 +124,8 @@ def client(store: Store) -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    # A session of its own: boto3 remembers the environment in which the first one was made.
+    return boto3.session.Session().client(
         "s3",
         endpoint_url=store.endpoint,
         aws_access_key_id=ACCESS,

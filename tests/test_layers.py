@@ -28,6 +28,8 @@ ALLOWED = {
 
 ONLY_IN = {
     "lance": ("lake",),
+    "obstore": ("lake.objects",),
+    "boto3": ("lake",),
     "ray": ("engines.ray",),
     "pyspark": ("engines.spark",),
     "torch": ("taggers",),
@@ -38,7 +40,7 @@ ONLY_IN = {
 }
 """Packages that are known in one place only."""
 
-ONLY_WHEN_CALLED = ("torch", "transformers", "onnxruntime", "lance", "ray", "pyspark")
+ONLY_WHEN_CALLED = ("torch", "transformers", "onnxruntime", "lance", "obstore", "boto3", "ray", "pyspark")
 """Packages that are slow to import or may be missing."""
 
 

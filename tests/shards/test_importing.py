@@ -454,7 +454,6 @@ def test_too_many_extensions_are_refused(tmp_path, uri):
     [
         ({"image_encoding": "jpeg"}, JobRefused),
         ({"rows_per_fragment": 0}, JobRefused),
-        ({"shard_options": {"k": "v"}}, ShardRefused),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, error):

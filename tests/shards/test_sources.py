@@ -97,7 +97,7 @@ def test_an_argument_that_names_nothing_is_refused(folder, argument):
 
 @pytest.mark.parametrize(
     "argument",
-    ["pipe:cat x.tar", "s3://user:secret@bucket/x.tar?signature=secret", "https://x/y.tar", "@self.txt"],
+    ["pipe:cat x.tar", "s3://user:secret@bucket/x.tar?signature=secret", "ftp://secret@x/y.tar", "@self.txt"],
 )
 def test_what_is_not_read_is_refused_without_showing_secrets(folder, argument):
     (folder / "self.txt").write_text("@self.txt\n")

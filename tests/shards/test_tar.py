@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from laketag.shards.streams import open_stream
+from laketag.shards.streams import open_local
 from laketag.shards.tar import Lost, Member, walk
 from tars import END, header, padded, tar_bytes
 
@@ -18,8 +18,8 @@ THREE = [("a.jpg", b"A" * 700), ("b.jpg", b"B"), ("c.jpg", b"")]
 def walked(path: Path, content: bytes | None = None) -> tuple[list[Member], list[Lost]]:
     if content is not None:
         path.write_bytes(content)
-    with open_stream(str(path)) as stream:
-        events = list(walk(stream, lambda name: True))
+    with open_local(str(path)) as stream:
+        events = list(walk(stream, lambda member: True))
     return [e for e in events if isinstance(e, Member)], [e for e in events if isinstance(e, Lost)]
 
 

@@ -16,6 +16,7 @@ from laketag.cli.options import (
     Workers,
     engine,
     pairs,
+    store_options,
 )
 from laketag.cli.printing import print_json
 
@@ -61,7 +62,7 @@ def add_column(
     """
     import laketag
 
-    options = pairs("--storage-option", storage_option)
+    options = store_options(uri, storage_option)
     report = laketag.add_column(uri, name, sql, replace=replace, storage_options=options)
     _print(report, f"column {name} has its values", as_json=as_json)
 
@@ -91,7 +92,7 @@ def adopt(
             uri,
             columns,
             tagger,
-            storage_options=pairs("--storage-option", storage_option),
+            storage_options=store_options(uri, storage_option),
             settings=laketag.TagSettings(
                 column=column, inputs=pairs("--input", inputs), progress=report_progress
             ),
@@ -110,7 +111,7 @@ def drop_column(uri: Uri, name: _Name, storage_option: StorageOptions = None, as
     """Drop a column. `restore` brings it back until `clean` deletes its version."""
     import laketag
 
-    report = laketag.drop_column(uri, name, storage_options=pairs("--storage-option", storage_option))
+    report = laketag.drop_column(uri, name, storage_options=store_options(uri, storage_option))
     _print(report, f"column {name} is dropped; `laketag restore` can bring it back", as_json=as_json)
 
 
@@ -124,7 +125,7 @@ def rename_column(
     """Rename a column. What made a label column stays recorded with it."""
     import laketag
 
-    options = pairs("--storage-option", storage_option)
+    options = store_options(uri, storage_option)
     report = laketag.rename_column(uri, name, new_name, storage_options=options)
     _print(report, f"column {name} is called {new_name}", as_json=as_json)
 
@@ -139,7 +140,7 @@ def cast_column(
     """Give a column another width: integers to integers, floats to floats, strings to strings."""
     import laketag
 
-    options = pairs("--storage-option", storage_option)
+    options = store_options(uri, storage_option)
     report = laketag.cast_column(uri, name, kind, storage_options=options)
     _print(report, f"column {name} is {kind}", as_json=as_json)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from laketag.cli import text
-from laketag.cli.options import Json, StorageOptions, Uri, pairs
+from laketag.cli.options import Json, StorageOptions, Uri, store_options
 from laketag.cli.printing import plain, print_json
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def versions(
     """List the versions: when, by what, rows, and columns that came (+), went (-) or got values (~)."""
     import laketag
 
-    options = pairs("--storage-option", storage_option)
+    options = store_options(uri, storage_option)
     report = laketag.versions(uri, tag=tag, limit=limit, storage_options=options)
     if as_json:
         print_json(report.to_json())
@@ -63,7 +63,7 @@ def restore(
     """Make an earlier version the latest again. The versions in between stay in the history."""
     import laketag
 
-    report = laketag.restore(uri, version, storage_options=pairs("--storage-option", storage_option))
+    report = laketag.restore(uri, version, storage_options=store_options(uri, storage_option))
     if as_json:
         print_json(report.to_json())
     elif report.version == report.restored:
@@ -78,7 +78,7 @@ def diff(
     """Compare two versions: rows, columns, and labels that moved, as a from-to table."""
     import laketag
 
-    report = laketag.diff(uri, before, after, storage_options=pairs("--storage-option", storage_option))
+    report = laketag.diff(uri, before, after, storage_options=store_options(uri, storage_option))
     if as_json:
         print_json(report.to_json())
         return

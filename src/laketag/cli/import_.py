@@ -10,7 +10,16 @@ import typer
 
 from laketag.cli import progress, text
 from laketag.cli.leaving import INCOMPLETE
-from laketag.cli.options import EngineName, EngineOptions, Json, StorageOptions, Uri, Workers, engine, pairs
+from laketag.cli.options import (
+    EngineName,
+    EngineOptions,
+    Json,
+    StorageOptions,
+    Uri,
+    Workers,
+    engine,
+    store_options,
+)
 from laketag.cli.printing import print_json
 
 if TYPE_CHECKING:
@@ -26,7 +35,10 @@ class Encoding(StrEnum):
 
 _Shards = Annotated[
     list[str],
-    typer.Argument(metavar="SHARD", help="Tars: files, folders, globs, {000..127} or @FILE with one a line."),
+    typer.Argument(
+        metavar="SHARD",
+        help="Tars: files, folders, globs, {000..127}, s3:// or https://, or @FILE with one a line.",
+    ),
 ]
 _Append = Annotated[bool, typer.Option("--append", help="Add to a dataset that is there.")]
 _ImageEncoding = Annotated[Encoding, typer.Option(help="How Lance stores images.")]
@@ -35,6 +47,15 @@ _RowsPerFragment = Annotated[
 ]
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Read the shards for schema and ledger; write nothing.")
+]
+
+_ShardOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shard-option",
+        metavar="KEY=VALUE",
+        help="For the shards' store, where it is not the dataset's; repeats.",
+    ),
 ]
 
 _NAMED = 10
@@ -47,6 +68,7 @@ def import_(
     append: _Append = False,
     image_encoding: _ImageEncoding = Encoding.binary,
     rows_per_fragment: _RowsPerFragment = 100_000,
+    shard_option: _ShardOption = None,
     dry_run: _DryRun = False,
     engine_name: EngineName = "local",
     workers: Workers = None,
@@ -66,13 +88,14 @@ def import_(
             append=append,
             image_encoding=image_encoding.value,
             rows_per_fragment=rows_per_fragment,
+            shard_options=_shard_options(shards, uri, shard_option),
             dry_run=dry_run,
             progress=report_progress,
         )
         report = laketag.import_(
             shards,
             uri,
-            storage_options=pairs("--storage-option", storage_option),
+            storage_options=store_options(uri, storage_option),
             settings=settings,
             engine=place,
         )
@@ -83,6 +106,15 @@ def import_(
             typer.echo(line)
     if not report.complete:
         raise typer.Exit(INCOMPLETE)
+
+
+def _shard_options(shards: list[str], uri: str, given: list[str] | None) -> dict[str, str]:
+    """Read the options for the shards' store; none where the dataset lies there, too."""
+    # What a list names is not known here: most stores are reached by s3.
+    address = next((shard for shard in shards if "://" in shard), "s3://")
+    if not given and address.partition("://")[0] == uri.partition("://")[0]:
+        return {}
+    return store_options(address, given, "--shard-option")
 
 
 def _told(report: laketag.ImportReport, *, dry_run: bool) -> list[str]:

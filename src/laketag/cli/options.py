@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from laketag.cli.environment import add_variables
 from laketag.cli.leaving import WrongUsage
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
             raise WrongUsage(f"{option} was given {key} twice; keep one")
         values[key] = value
     return values
+
+
+def store_options(uri: str, texts: Sequence[str] | None, option: str = "--storage-option") -> dict[str, str]:
+    """Read the options for an address's store: those given, and what the environment's variables say."""
+    return add_variables(uri, pairs(option, texts))
 
 
 def engine(name: str, workers: int | None, options: Sequence[str] | None) -> laketag.Engine:

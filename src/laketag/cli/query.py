@@ -9,7 +9,7 @@ import typer
 
 from laketag.cli import rows
 from laketag.cli.leaving import WrongUsage, say
-from laketag.cli.options import StorageOptions, Uri, Where, pairs
+from laketag.cli.options import StorageOptions, Uri, Where, store_options
 
 _Columns = Annotated[
     str | None,
@@ -58,7 +58,7 @@ def query(
     names = None if columns is None else tuple(name.strip() for name in columns.split(",") if name.strip())
     batches = laketag.query(
         uri,
-        storage_options=pairs("--storage-option", storage_option),
+        storage_options=store_options(uri, storage_option),
         selection=laketag.Selection(
             where, names, order_by, limit, at, sql=sql, similar_to=similar_to, vector=vector
         ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laketag.cli import text
-from laketag.cli.options import Json, StorageOptions, Uri, pairs
+from laketag.cli.options import Json, StorageOptions, Uri, store_options
 from laketag.cli.printing import print_json
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def show(
     """
     import laketag
 
-    report = laketag.show(uri, storage_options=pairs("--storage-option", storage_option))
+    report = laketag.show(uri, storage_options=store_options(uri, storage_option))
     columns = [column for column in report.columns if digests or not _is_digest(column)]
     if as_json:
         names = {column.name for column in columns}

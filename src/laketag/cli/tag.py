@@ -17,6 +17,7 @@ from laketag.cli.options import (
     Workers,
     engine,
     pairs,
+    store_options,
 )
 from laketag.cli.printing import print_json
 
@@ -140,7 +141,7 @@ def tag(
         report = laketag.tag(
             uri,
             taggers,
-            storage_options=pairs("--storage-option", storage_option),
+            storage_options=store_options(uri, storage_option),
             rows=laketag.Rows(where, limit, retry_errors, recompute),
             settings=settings,
             engine=place,

@@ -10,7 +10,7 @@ import typer
 
 from laketag.cli import text
 from laketag.cli.leaving import WrongUsage
-from laketag.cli.options import Json, StorageOptions, Uri, pairs
+from laketag.cli.options import Json, StorageOptions, Uri, store_options
 from laketag.cli.printing import print_json
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def index(
     """Build an index on a column; the same command again takes in the rows that came since."""
     import laketag
 
-    report = laketag.index(uri, column, kind, storage_options=pairs("--storage-option", storage_option))
+    report = laketag.index(uri, column, kind, storage_options=store_options(uri, storage_option))
     if as_json:
         print_json(report.to_json())
         return
@@ -74,7 +74,7 @@ def clean(
         older_than=_age(older_than),
         yes=yes,
         compact=compact,
-        storage_options=pairs("--storage-option", storage_option),
+        storage_options=store_options(uri, storage_option),
     )
     if as_json:
         print_json(report.to_json())

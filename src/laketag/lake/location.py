@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from laketag.errors import DatasetError
+
 # A store's bad minute must not end a run: requests are tried again for five minutes. Lance alone gives up
 # after three to five seconds.
 _PATIENT = {"client_max_retries": "30", "client_retry_timeout": "300"}
@@ -23,11 +25,18 @@ class Location:
 
     @classmethod
     def of(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Location:
-        """Make a local folder absolute, so that workers elsewhere on the machine find it."""
+        """Make a local folder absolute, so that workers elsewhere on the machine find it.
+
+        Raises:
+            DatasetError: the address holds credentials.
+        """
         given = dict(storage_options or {})
         if "://" not in uri:
             return cls(os.path.abspath(os.path.expanduser(uri)).rstrip("/"), given)
         made = cls(uri.rstrip("/"), given)
+        if made.scheme != "abfss" and "@" in made.uri.partition("://")[2].partition("/")[0]:
+            # The address is in messages, reports and process titles.
+            raise DatasetError("an address on a store must not hold credentials; give them as options (-o)")
         if made.scheme not in _TAKE_PATIENCE:
             return made
         plain = {"allow_http": "true"} if _is_plain_http(given) else {}

@@ -17,7 +17,7 @@ from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL, keys_of, present_urls
 from laketag.lake.staged import StagedFiles
 from laketag.shards.ledger import Ledger
-from laketag.shards.sources import Shard
+from laketag.shards.shard import Shard
 
 JOB = "laketag.job"
 """The transaction property that says which job made a version."""
@@ -33,6 +33,8 @@ class Imported:
     """Its bytes then."""
     modified: int
     """When it was last written."""
+    etag: str
+    """Its store's mark of its bytes, where there is one."""
     folder: str
     """Where the import staged."""
     ledger: Ledger
@@ -41,7 +43,7 @@ class Imported:
     @classmethod
     def of(cls, shard: Shard, folder: str, ledger: Ledger) -> Imported:
         """Note what an import made of a shard."""
-        return cls(shard.size, shard.modified, folder, ledger)
+        return cls(shard.size, shard.modified, shard.etag, folder, ledger)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def find_pending(location: Location, shards: Sequence[Shard], *, append: bool) -
 
 
 def _is_same(found: Imported, shard: Shard) -> bool:
-    return (found.size, found.modified) == (shard.size, shard.modified)
+    return (found.size, found.modified, found.etag) == (shard.size, shard.modified, shard.etag)
 
 
 def _write(location: Location, name: str, shards: Iterable[Imported]) -> None:

@@ -62,7 +62,10 @@ def import_(
         CommitError: no version could be made; what was read stays staged.
     """
     started = time.monotonic()
-    job = plan(find_shards(shards), Location.of(uri, storage_options), settings)
+    location = Location.of(uri, storage_options)
+    # Where only one store is told of, the shards lie there, too.
+    found = find_shards(shards, settings.shard_options or location.storage_options)
+    job = plan(found, location, settings)
     run = _Import(job, engine)
     if settings.dry_run:
         return run.report(run.finish(), time.monotonic() - started)
@@ -118,7 +121,7 @@ class _Import:
         for text in self.engine.run(import_shards, todo):
             record = Record.from_json(text)
             records[record.index] = record
-            self.bytes_read += sizes[record.index]
+            self.bytes_read += record.read
             self.bytes_written += record.written
             self._tell(sum(sizes[index] for index in records), sum(sizes), "reading shards")
         self.records = [records[index] for index in sorted(records)]

@@ -17,7 +17,7 @@ from laketag.shards.imported import Pending, find_pending
 from laketag.shards.reading import ImportTask
 from laketag.shards.schema import SOURCE
 from laketag.shards.settings import ImportSettings
-from laketag.shards.sources import Shard
+from laketag.shards.shard import Shard
 
 TASK_BYTES = 256 << 20
 """Small shards are read together up to this size, so that many of them do not make as many fragments."""
@@ -38,7 +38,7 @@ class Job:
     @property
     def digest(self) -> str:
         """What determines the staged files: the same command finds them again."""
-        shards = [(shard.url, shard.size, shard.modified) for shard in self.pending.shards]
+        shards = [(shard.url, shard.size, shard.modified, shard.etag) for shard in self.pending.shards]
         have = {url: sorted(keys) for url, keys in sorted(self.pending.have.items())}
         form = {**asdict(self.form), "blobs": sorted(self.form.blobs), "plain": sorted(self.form.plain)}
         return hashlib.sha256(json.dumps([shards, have, form]).encode()).hexdigest()[:32]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from laketag.engines import stopping
 from laketag.errors import Interrupted, ShardError
@@ -15,9 +15,12 @@ from laketag.shards.fragments import Form, FragmentWriter
 from laketag.shards.json_values import Unreadable, parse
 from laketag.shards.ledger import Ledger
 from laketag.shards.record import Observed, Record, stage_record
-from laketag.shards.samples import TEXT_COLUMNS, Sample, Unordered, read_joined, read_samples
-from laketag.shards.sources import Shard
+from laketag.shards.remote import look_again
+from laketag.shards.samples import TEXT_COLUMNS, Choice, Sample, Unordered, read_joined, read_samples
+from laketag.shards.shard import Shard
 
+SKIPPED = 4 << 20
+"""A dry run does not read images and the like of this size and more; below it, skipping saves no time."""
 _INTEGER = re.compile(rb"\s*[+-]?[0-9]{1,19}\s*")
 
 
@@ -57,13 +60,13 @@ def import_shards(task: ImportTask) -> str:
 
 def _read(task: ImportTask, *, joined: bool) -> Record:
     writer = FragmentWriter(task.location, StagedFiles(task.location, task.folder), task.form)
-    observed = Observed({}, {})
+    observed, choice = Observed({}, {}), _choice(task)
     ledgers = []
     try:
         for shard in task.shards:
             ledger = Ledger(shard.url)
             ledgers.append(ledger)
-            for sample in _samples(shard, ledger, joined):
+            for sample in _samples(shard, ledger, choice, joined=joined):
                 if stopping.requested():
                     raise Interrupted("the import was stopped; run the same command again to go on")
                 ledger.samples += 1
@@ -77,23 +80,37 @@ def _read(task: ImportTask, *, joined: bool) -> Record:
     except BaseException:
         writer.abort()
         raise
-    return Record(task.index, tuple(ledgers), tuple(pieces), observed, writer.written)
+    return Record(task.index, tuple(ledgers), tuple(pieces), observed, writer.written, choice.taken)
 
 
-def _samples(shard: Shard, ledger: Ledger, joined: bool) -> Iterator[Sample]:
+def _choice(task: ImportTask) -> Choice:
+    """Say which bodies are read: all, but in a dry run those whose skipping saves reads."""
+    if task.folder:
+        return Choice()
+    return Choice(lambda column, size: size >= SKIPPED and column not in TEXT_COLUMNS, is_sparing=True)
+
+
+def _samples(shard: Shard, ledger: Ledger, choice: Choice, *, joined: bool) -> Iterator[Sample]:
     try:
-        yield from (read_joined if joined else read_samples)(shard, ledger)
-        status = os.stat(shard.path)
+        yield from (read_joined if joined else read_samples)(shard, ledger, choice)
+        now = _now(shard) if shard.is_local else look_again(shard)
     except OSError as error:
         raise ShardError(f"shard {shard.url} cannot be read: {error.strerror or error}") from error
-    if (status.st_size, status.st_mtime_ns) != (shard.size, shard.modified):
+    if not shard.is_still(now):
         raise ShardError(f"shard {shard.url} changed while it was read; run the same command again")
+
+
+def _now(shard: Shard) -> Shard:
+    status = os.stat(shard.path)
+    return replace(shard, size=status.st_size, modified=status.st_mtime_ns)
 
 
 def observe(sample: Sample, observed: Observed, ledger: Ledger) -> None:
     """Take the types of one sample into account."""
     for column, body in sample.members.items():
         observed.see_member(column, text_kind(column, body) if column in TEXT_COLUMNS else "bytes")
+    for column in sample.places:
+        observed.see_member(column, "bytes")
     raw = sample.members.get("json")
     if raw is None:
         return

@@ -96,6 +96,8 @@ class Record:
     """Columns and types."""
     written: int = 0
     """Bytes that the task wrote."""
+    read: int = 0
+    """Bytes that it read of its shards."""
 
     def to_json(self) -> str:
         """Give it as text."""
@@ -110,7 +112,9 @@ class Record:
             for piece in raw["pieces"]
         )
         ledgers = tuple(Ledger.from_json(each) for each in raw["ledgers"])
-        return cls(raw["index"], ledgers, tuple(pieces), Observed(**raw["observed"]), raw["written"])
+        return cls(
+            raw["index"], ledgers, tuple(pieces), Observed(**raw["observed"]), raw["written"], raw["read"]
+        )
 
 
 _RECORD = "record-"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from laketag.shards.ledger import Ledger
-from laketag.shards.sources import Shard
-from laketag.shards.streams import PlainStream, open_stream
+from laketag.shards.ranged import RangedStream, open_stream
+from laketag.shards.shard import Shard
+from laketag.shards.streams import PlainStream, Seekable, Stream
 from laketag.shards.tar import MAX_BODY, Lost, Member, walk
 
 TEXT_COLUMNS = ("json", "txt", "cls")
@@ -30,6 +33,25 @@ class Sample:
     """Where its first member's header is in the tar."""
     members: dict[str, bytes] = field(default_factory=dict)
     """Bodies by column."""
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Offset and size in the tar, by column, of bodies that are not read."""
+
+
+@dataclass
+class Choice:
+    """Which bodies are read, and what that took."""
+
+    leaves: Callable[[str, int], bool] = lambda column, size: False
+    """Whether a body of a column and size is left where it is, and only its place is noted."""
+    is_sparing: bool = False
+    """Whether most bodies are left."""
+    taken: int = 0
+    """Bytes that were read so far."""
+
+    def takes(self, member: Member) -> bool:
+        """Whether a member's body is read."""
+        place = split_name(member.name)
+        return isinstance(place, tuple) and not self.leaves(place[1], member.size)
 
 
 class Unordered(Exception):
@@ -51,21 +73,17 @@ def split_name(name: str) -> tuple[str, str] | str:
     return key, extension.lower().replace(".", "_")
 
 
-def is_wanted(name: str) -> bool:
-    """Whether a member of this name belongs to a sample."""
-    return isinstance(split_name(name), tuple)
-
-
-def read_samples(shard: Shard, ledger: Ledger) -> Iterator[Sample]:
-    """Yield a shard's samples in one pass over its bytes.
+def read_samples(shard: Shard, ledger: Ledger, choice: Choice | None = None) -> Iterator[Sample]:
+    """Yield a shard's samples in one pass over its bytes; all bodies are read but for those chosen otherwise.
 
     Raises:
         Unordered: the members of a sample are not adjacent; `read_joined` reads such a shard.
     """
+    choice = choice or Choice()
     seen: set[int] = set()
     sample: Sample | None = None
-    with open_stream(shard.path) as stream:
-        for member in walk(stream, is_wanted):
+    with _counted(open_stream(shard, sparing=choice.is_sparing), choice) as stream:
+        for member in walk(stream, choice.takes):
             place = _place(member, ledger)
             if place is None or not isinstance(member, Member):
                 continue
@@ -78,7 +96,7 @@ def read_samples(shard: Shard, ledger: Ledger) -> Iterator[Sample]:
                 # Hashes, not keys: a clash only means that the shard is read by its index.
                 seen.add(hash(key))
                 sample = Sample(key, member.header)
-            _add(sample, column, member.body or b"", member.name, ledger)
+            _add(sample, column, member, ledger)
     if sample is not None:
         yield sample
 
@@ -90,22 +108,26 @@ class _Indexed:
     members: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def read_joined(shard: Shard, ledger: Ledger) -> Iterator[Sample]:
+def read_joined(shard: Shard, ledger: Ledger, choice: Choice | None = None) -> Iterator[Sample]:
     """Yield a shard's samples by an index of its headers, members joined wherever they lie."""
-    with _seekable(shard, ledger) as stream:
+    choice = choice or Choice()
+    with _counted(_seekable(shard, ledger), choice) as stream:
         for key, found in _index(stream, ledger).items():
             if found.is_joined:
                 ledger.skip(key, JOINED)
             sample = Sample(key, found.offset)
             for column, (offset, size) in found.members.items():
-                sample.members[column] = stream.read_at(offset, size)
+                if choice.leaves(column, size):
+                    sample.places[column] = offset, size
+                else:
+                    sample.members[column] = stream.read_at(offset, size)
             yield sample
 
 
-def _index(stream: PlainStream, ledger: Ledger) -> dict[str, _Indexed]:
+def _index(stream: Seekable, ledger: Ledger) -> dict[str, _Indexed]:
     index: dict[str, _Indexed] = {}
     previous = None
-    for member in walk(stream, lambda name: False):
+    for member in walk(stream, lambda member: False):
         place = _place(member, ledger)
         if place is None or not isinstance(member, Member):
             continue
@@ -120,10 +142,23 @@ def _index(stream: PlainStream, ledger: Ledger) -> dict[str, _Indexed]:
     return index
 
 
-def _seekable(shard: Shard, ledger: Ledger) -> PlainStream:
+S = TypeVar("S", bound=Stream)
+
+
+@contextmanager
+def _counted(stream: S, choice: Choice) -> Iterator[S]:
+    """Close a stream in the end, and note what it took."""
+    try:
+        with stream:
+            yield stream
+    finally:
+        choice.taken += stream.taken
+
+
+def _seekable(shard: Shard, ledger: Ledger) -> PlainStream | RangedStream:
     """Open a shard for reading at any offset; a gzip one is first unpacked to a temporary file."""
-    stream = open_stream(shard.path)
-    if isinstance(stream, PlainStream):
+    stream = open_stream(shard)
+    if isinstance(stream, PlainStream | RangedStream):
         return stream
     with stream, tempfile.NamedTemporaryFile(prefix="laketag-") as file:
         while piece := stream.read(1 << 20):
@@ -154,8 +189,10 @@ def _place(member: Member | Lost, ledger: Ledger) -> tuple[str, str] | None:
     return place
 
 
-def _add(sample: Sample, column: str, body: bytes, name: str, ledger: Ledger) -> None:
-    if column in sample.members:
-        ledger.skip(name, TWICE)
+def _add(sample: Sample, column: str, member: Member, ledger: Ledger) -> None:
+    if column in sample.members or column in sample.places:
+        ledger.skip(member.name, TWICE)
+    elif member.body is None:
+        sample.places[column] = member.data, member.size
     else:
-        sample.members[column] = body
+        sample.members[column] = member.body

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from laketag.engines.protocol import Progress
-from laketag.errors import JobRefused, ShardRefused
+from laketag.errors import JobRefused
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ImportSettings:
     rows_per_fragment: int = 100_000
     """A fragment has at most so many rows; 2 GiB end it as well."""
     shard_options: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Storage options of the shards; local shards, the only ones that are read so far, take none."""
+    """Options of the shards' store, as Lance takes them; where there are none, the dataset's."""
     dry_run: bool = False
     """Read and report, and write nothing."""
     progress: Callable[[Progress], None] | None = None
@@ -31,12 +31,7 @@ class ImportSettings:
 
         Raises:
             JobRefused: an unknown encoding, or no rows in a fragment.
-            ShardRefused: options for shards that take none.
         """
-        if self.shard_options:
-            raise ShardRefused(
-                f"shards are local files, which take no option {min(self.shard_options)!r}; leave it out"
-            )
         if self.image_encoding not in ("binary", "blob"):
             raise JobRefused(f"the image encoding {self.image_encoding!r} is unknown; choose binary or blob")
         if self.rows_per_fragment < 1:

@@ -1,63 +1,68 @@
-"""Which shards are meant: files, folders, globs, brace ranges and lists become a list of tars."""
+"""Which shards are meant: files, folders, globs, brace ranges, addresses and lists become a list of tars."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 from laketag.errors import ShardNotFound, ShardRefused
+from laketag.shards import remote, web
+from laketag.shards.remote import ENDINGS
+from laketag.shards.shard import Shard
 
-ENDINGS = (".tar", ".tar.gz", ".tgz")
-"""What in a folder is a shard."""
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MOST = 10_000_000
+_AT_ONCE = 16  # so many addresses are looked up
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One tar."""
-
-    url: str
-    """What `__url__` says: absolute, without credentials or signatures."""
-    path: str
-    """Where it is read."""
-    size: int
-    """Bytes."""
-    modified: int
-    """When it was last written, in nanoseconds since 1970; with the size, it tells whether it is the same."""
-
-
-def find_shards(arguments: Sequence[str]) -> list[Shard]:
+def find_shards(arguments: Sequence[str], options: Mapping[str, str] | None = None) -> list[Shard]:
     """Find the shards that arguments name, in order, each once.
 
-    An argument is a tar, a folder of tars, a glob, a brace range (`{000..127}`, `{a,b}`), or `@FILE` with one
-    argument a line. A text alone is one argument.
+    An argument is a tar, a folder of tars, a glob, a brace range (`{000..127}`, `{a,b}`), an address on a
+    store (`s3://...`, with globs and ranges, too) or on the web, or `@FILE` with one argument a line. A text
+    alone is one argument. The options are those of the shards' store.
 
     Raises:
         ShardNotFound: an argument names no shard.
         ShardRefused: an argument is of a kind that is not read.
+        ShardError: a store does not let us, or does not answer.
     """
+    given = [arguments] if isinstance(arguments, str) else arguments
+    names = list(dict.fromkeys(name for argument in given for name in _paths(argument)))
     found: dict[str, Shard] = {}
-    for argument in [arguments] if isinstance(arguments, str) else arguments:
-        for path in _paths(argument):
-            real = os.path.abspath(path)
-            if real not in found:
-                status = os.stat(real)
-                found[real] = Shard(real, real, status.st_size, status.st_mtime_ns)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for shards in pool.map(lambda name: _found(name, options or {}), names):
+            for shard in shards:
+                if found.setdefault(shard.url, shard).path != shard.path:
+                    raise ShardRefused(
+                        f"two shards are {shard.url} but for a query, which may be a signature and is not "
+                        "kept; import one of them, or download them"
+                    )
     if not found:
         raise ShardNotFound("no shard was named; give tars, folders, globs or @LIST")
     return list(found.values())
+
+
+def _found(name: str, options: Mapping[str, str]) -> list[Shard]:
+    if "://" in name:
+        return remote.find(name, options)
+    real = os.path.abspath(name)
+    status = os.stat(real)
+    return [Shard(real, real, status.st_size, status.st_mtime_ns)]
 
 
 def _paths(argument: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
     _refuse(argument)
     if argument.startswith("@"):
         yield from _listed(argument[1:], lists)
+        return
+    if _SCHEME.match(argument) and not argument.startswith("file://"):
+        yield from _expand(argument)
         return
     path = os.path.expanduser(argument.removeprefix("file://"))
     # A name that is there is meant as it stands, braces, stars and all.
@@ -74,11 +79,14 @@ def _refuse(argument: str) -> None:
             f"{argument!r} would run a shell command, which is never done; download the shard and name it"
         )
     scheme = _SCHEME.match(argument)
-    if scheme and scheme[1] != "file":
-        shown = argument.split("?")[0].split("@")[-1]
+    if scheme and scheme[1].lower() not in (*remote.SCHEMES, "file"):
         raise ShardRefused(
-            f"shards at {scheme[1]}:// are not read ({shown!r}); shards are local files, folders, globs, "
-            "brace ranges and @lists: copy them to this machine"
+            f"shards at {scheme[1]}:// are not read ({web.clean(argument)!r}); they are read from "
+            f"{', '.join(remote.SCHEMES)} and from this machine"
+        )
+    if scheme and scheme[1] in ("s3", "s3a", "gs", "tos") and "@" in argument.split("/")[2]:
+        raise ShardRefused(
+            f"the address {web.clean(argument)!r} was given with credentials; give them with --shard-option"
         )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import zlib
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import Protocol, Self
 
 _BUFFER = 256 << 10
 _FEED = 64 << 10
+GZIP = b"\x1f\x8b"
+"""What a gzip file begins with."""
 
 
 class Stream(Protocol):
@@ -25,6 +27,10 @@ class Stream(Protocol):
     @property
     def fault(self) -> str | None:
         """Why the bytes ended early, once they have; None where they did not."""
+
+    @property
+    def taken(self) -> int:
+        """Bytes that were read so far from where the tar lies."""
 
     def read(self, size: int) -> bytes:
         """Read bytes; fewer than asked for only at the end."""
@@ -44,19 +50,24 @@ class Stream(Protocol):
         """Close it."""
 
 
-def open_stream(path: str) -> Stream:
+class Seekable(Stream, Protocol):
+    """A tar that can also be read at any offset."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read bytes anywhere; the position stays."""
+
+
+def open_local(path: str) -> Stream:
     """Open a local tar; gzip is told by its content, whatever the name says."""
     with open(path, "rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-    return GzipStream(path) if is_gzip else PlainStream(path)
+        is_gzip = file.read(2) == GZIP
+    return GzipStream(open(path, "rb", buffering=0)) if is_gzip else PlainStream(path)
 
 
 class _Closing:
-    _file: IO[bytes]
-
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +87,7 @@ class PlainStream(_Closing):
         """Open the file."""
         self._file = open(path, "rb", buffering=_BUFFER)  # noqa: SIM115  # closed by close()
         self._size = os.fstat(self._file.fileno()).st_size
-        self.position = 0
+        self.position = self.taken = 0
 
     @property
     def left(self) -> int:
@@ -87,6 +98,7 @@ class PlainStream(_Closing):
         """Read bytes; fewer than asked for only at the end."""
         found = self._file.read(min(size, max(self.left, 0)))
         self.position += len(found)
+        self.taken += len(found)
         return found
 
     def skip(self, size: int) -> int:
@@ -94,11 +106,28 @@ class PlainStream(_Closing):
         far = min(size, max(self.left, 0))
         self._file.seek(far, os.SEEK_CUR)
         self.position += far
+        # A short way lies in the buffer, which was read.
+        self.taken += far if far <= _BUFFER else 0
         return far
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Read bytes anywhere; the position stays."""
+        self.taken += size
         return os.pread(self._file.fileno(), size, offset)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class Raw(Protocol):
+    """Where compressed bytes come from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most so many bytes; none at the end."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class GzipStream(_Closing):
@@ -106,9 +135,10 @@ class GzipStream(_Closing):
 
     left: int | None = None
 
-    def __init__(self, path: str) -> None:
-        """Open the file."""
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  # closed by close()
+    def __init__(self, file: Raw) -> None:
+        """Unpack what a file has; it is closed with the stream."""
+        self._file = file
+        self.taken = 0
         self._inflate = zlib.decompressobj(wbits=31)
         self._input = b""
         self._ready = bytearray()
@@ -136,7 +166,7 @@ class GzipStream(_Closing):
         if self._inflate.eof and not self._next_member():
             return b""
         if not self._input:
-            self._input = self._file.read(_FEED)
+            self._input = self._compressed()
         if not self._input:
             return self._end("the gzip stream is cut off")
         before = self._inflate.copy()
@@ -148,9 +178,14 @@ class GzipStream(_Closing):
         self._input = self._inflate.unconsumed_tail
         return found
 
+    def _compressed(self) -> bytes:
+        found = self._file.read(_FEED)
+        self.taken += len(found)
+        return found
+
     def _next_member(self) -> bool:
         rest = self._inflate.unused_data.lstrip(b"\0")
-        while not rest and (found := self._file.read(_FEED)):
+        while not rest and (found := self._compressed()):
             rest = found.lstrip(b"\0")
         if rest[:1] == b"\x1f":
             self._inflate, self._input = zlib.decompressobj(wbits=31), rest
@@ -172,3 +207,7 @@ class GzipStream(_Closing):
     def _end(self, fault: str | None) -> bytes:
         self._at_end, self.fault = True, fault
         return b""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()

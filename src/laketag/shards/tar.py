@@ -67,8 +67,8 @@ class _Names:
     is_sparse: bool = False
 
 
-def walk(stream: Stream, wanted: Callable[[str], bool]) -> Iterator[Member | Lost]:
-    """Yield a tar's members in order, with the bodies of the files whose names are wanted.
+def walk(stream: Stream, wanted: Callable[[Member], bool]) -> Iterator[Member | Lost]:
+    """Yield a tar's members in order, with the bodies of the files that are wanted.
 
     Never raises for what is in the tar: damage, truncation and lies are yielded as `Lost`, and the walk goes
     on at the next header that can be believed. Archives that were concatenated are walked as one.
@@ -77,7 +77,7 @@ def walk(stream: Stream, wanted: Callable[[str], bool]) -> Iterator[Member | Los
 
 
 class _Walk:
-    def __init__(self, stream: Stream, wanted: Callable[[str], bool]) -> None:
+    def __init__(self, stream: Stream, wanted: Callable[[Member], bool]) -> None:
         self._stream = stream
         self._wanted = wanted
         self._names = _Names()
@@ -150,7 +150,7 @@ class _Walk:
             # The size may be a lie, with good members behind it.
             self._next = self._resynchronise()
             return self._cut_body(member, left)
-        if member.kind == "file" and member.size <= MAX_BODY and self._wanted(member.name):
+        if member.kind == "file" and member.size <= MAX_BODY and self._wanted(member):
             body = _read_all(self._stream, member.size)
             got = len(body)
             member = Member(member.name, member.kind, member.header, member.data, member.size, body)

@@ -1,0 +1,92 @@
+"""Shards at http(s) addresses: what is there, and ranges of bytes."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import re
+import urllib.error
+import urllib.request
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from laketag.errors import ShardError, ShardNotFound, ShardRefused
+from laketag.lake.patience import patiently
+from laketag.shards.shard import Shard
+
+SCHEMES = ("http", "https")
+_TIMEOUT = 30.0
+
+
+def clean(address: str) -> str:
+    """Leave out the user's name and password, and the query, which may be a signature."""
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def find(address: str) -> Shard:
+    """Look a shard up.
+
+    Raises:
+        ShardNotFound: there is none.
+        ShardRefused: the server gives no ranges.
+        ShardError: the server does not let us, or does not answer.
+    """
+    # A GET, not a HEAD: an address is signed for one or the other.
+    _, headers, status = patiently(lambda: _get(address, 0, 1), lambda error: isinstance(error, OSError))
+    size = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
+    if status != http.client.PARTIAL_CONTENT or size is None:
+        raise ShardRefused(
+            f"{clean(address)}: the server gives no ranges of bytes; download the shard and name the file"
+        )
+    dated = headers.get("Last-Modified")
+    modified = int(parsedate_to_datetime(dated).timestamp() * 1e9) if dated else 0
+    return Shard(clean(address), address, int(size[1]), modified, headers.get("ETag", ""))
+
+
+def read_range(shard: Shard, start: int, length: int) -> bytes:
+    """Read bytes of a shard, in one attempt.
+
+    Raises:
+        ShardError: the shard changed, or the server does not let us.
+        OSError: the server failed; it may not the next time.
+    """
+    body, headers, status = _get(shard.path, start, length)
+    if status != http.client.PARTIAL_CONTENT or headers.get("ETag", "") != shard.etag:
+        raise ShardError(f"shard {shard.url} changed while it was read; run the same command again")
+    return body
+
+
+def _get(address: str, start: int, length: int) -> tuple[bytes, Any, int]:
+    request = _request(address)
+    request.add_header("Range", f"bytes={start}-{start + length - 1}")
+    shown = clean(address)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            # Not more than was asked for: a server without ranges would send the whole shard.
+            return answer.read(length), answer.headers, answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == http.client.NOT_FOUND:
+                raise ShardNotFound(
+                    f"there is no shard {shown}; check the address, or leave it out"
+                ) from error
+            if error.code < 500 and error.code not in (408, 416, 429):
+                raise ShardError(
+                    f"{shown} cannot be read: {error.code} {error.reason}; a signature may have run out"
+                ) from error
+            raise OSError(f"{shown} cannot be read: {error.code} {error.reason}") from error
+    except (http.client.HTTPException, urllib.error.URLError) as error:
+        raise OSError(f"{shown} cannot be read: {getattr(error, 'reason', error)}") from error
+
+
+def _request(address: str) -> urllib.request.Request:
+    parts = urlsplit(address)
+    user, at, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))
+    if at:
+        word = base64.b64encode(unquote(user).encode()).decode()
+        # It must not follow a redirection to another host.
+        request.add_unredirected_header("Authorization", f"Basic {word}")
+    return request
