@@ -14,6 +14,7 @@ from laketag.errors import CommitError
 from laketag.lake.committing import ATTEMPTS, COMMIT_KEY, is_conflict, version_with
 from laketag.lake.dataset import exists, leaf_ids, open_dataset
 from laketag.lake.location import Location
+from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
 from laketag.lake.writing import STORAGE_VERSION
 
@@ -54,6 +55,7 @@ def create_dataset(
     import lance
     from lance.schema import LanceSchema
 
+    require_put_if_absent(location)
     lance_schema = LanceSchema.from_pyarrow(schema)
     mark = uuid.uuid4().hex
     operation = lance.LanceOperation.Overwrite(
@@ -99,6 +101,7 @@ def append_fragments(
     Raises:
         CommitError: the dataset changed under every attempt, or no longer fits.
     """
+    require_put_if_absent(location)
     mark = uuid.uuid4().hex
     first = open_dataset(location).version
     for attempt in range(ATTEMPTS):

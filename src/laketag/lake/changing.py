@@ -10,6 +10,7 @@ from laketag.errors import CommitError
 from laketag.lake.committing import ATTEMPTS, is_conflict
 from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.location import Location
+from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def change(location: Location, make: Callable[[LanceDataset], None]) -> None:
     Raises:
         CommitError: others came first at every attempt, or Lance or the store refuses.
     """
+    require_put_if_absent(location)
     for attempt in range(ATTEMPTS):
         try:
             make(open_dataset(location))

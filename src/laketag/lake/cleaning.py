@@ -13,14 +13,15 @@ from laketag.lake.freeing import compact_fragments, free_versions, staged_age
 from laketag.lake.history import PIN_PREFIX
 from laketag.lake.lease import Lease
 from laketag.lake.location import Location
+from laketag.lake.probing import FOLDER
 from laketag.lake.staged import StagedFiles
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
 TWO_WEEKS = timedelta(days=14)
-# Ledgers of what was imported: they tell a later import what it need not read.
-_LEDGERS = "imported"
+# Ledgers of what was imported, which tell a later import what it need not read, and notes on the store.
+_KEPT = ("imported", FOLDER)
 _LEASE = "lease"
 # Imports have one lease together, and stage each in a folder of its own.
 _IMPORTING, _IMPORT = "importing", "import-"
@@ -134,7 +135,7 @@ def _folders(location: Location) -> dict[str, list[str]]:
     folders: dict[str, list[str]] = {}
     for name in StagedFiles(location, "").all_names():
         job = name.partition("/")[0]
-        if job != _LEDGERS:
+        if job not in _KEPT:
             folders.setdefault(job, []).append(name)
     return folders
 

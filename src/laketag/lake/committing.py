@@ -15,6 +15,7 @@ from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
 from laketag.lake.dataset import leaf_ids, open_dataset
 from laketag.lake.location import Location
+from laketag.lake.probing import require_put_if_absent
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -77,6 +78,7 @@ def commit_columns(
     Raises:
         CommitError: the dataset changed under every attempt, or no longer fits.
     """
+    require_put_if_absent(location)
     commit = _Commit(location, columns, prepare, properties, open_dataset(location).version)
     for attempt in range(ATTEMPTS):
         try:

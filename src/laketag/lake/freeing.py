@@ -11,6 +11,7 @@ from typing import Any
 from laketag.errors import CommitError
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
+from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
 from laketag.lake.staged import ROOT
 
@@ -67,6 +68,7 @@ def compact_fragments(location: Location, *, yes: bool) -> int:
     planned = Compaction.plan(dataset, options)
     fragments = sum(len(task.fragments) for task in planned.tasks)
     if yes and fragments:
+        require_put_if_absent(location)
         try:
             Compaction.execute(dataset, options)
         except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from laketag.errors import CommitError, DatasetError
 from laketag.lake.committing import transaction_properties
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
+from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def restore(
     if number == latest.version:
         return RestoreReport(location.uri, number, number)
     dataset = open_dataset(location, number)
+    require_put_if_absent(location)
     try:
         _restore(dataset)
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from laketag.lake.dataset import open_dataset
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.presence import keys_of
+from laketag.lake.probing import require_put_if_absent
 from laketag.lake.staged import StagedFiles
 from laketag.lake.writing import dataset_schema, have_data_files
 from laketag.shards.imported import JOB, Imported, announce, confirm
@@ -69,6 +70,7 @@ def import_(
     run = _Import(job, engine)
     if settings.dry_run:
         return run.report(run.finish(), time.monotonic() - started)
+    require_put_if_absent(location)
     # A part of its own: imports do not exclude each other, but `clean` must see that one is at work.
     with leased(job.location, "importing", "an import", uuid.uuid4().hex):
         return run.report(run.finish(), time.monotonic() - started)

@@ -11,6 +11,7 @@ from laketag.engines.protocol import Engine
 from laketag.errors import JobRefused
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
+from laketag.lake.probing import require_put_if_absent
 from laketag.taggers.pipeline import cores
 from laketag.taggers.protocol import Tagger, check_together, settled
 from laketag.taggers.spec import find
@@ -69,6 +70,8 @@ def tag(
     if settings.dry_run or not look.tasks:
         report = _report(look, UnderWay(look, settings), started)
         return _with_estimate(report, look, engine, settings.price_per_hour) if look.tasks else report
+    # Now, not after hours of work that could not be committed.
+    require_put_if_absent(location)
     with leased_jobs(location, todo.jobs, settings.part):
         # Planned again: until the lease was held, another run of the job may have ended.
         dataset = open_dataset(location)
