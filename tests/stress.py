@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -51,7 +52,8 @@ class Writer:
         """Write until told to stop; an operation that loses a race against others is given up."""
         operations: list[Callable[[lance.LanceDataset], object]] = [
             *(self.append, self.append, self.delete, self.replace, self.replace, self.update, self.merge),
-            *(self.compact, self.add_column, self.drop_column, self.index, self.config),
+            *(self.replace_in_place, self.compact, self.add_column, self.drop_column, self.index),
+            *(self.config, self.restore),
         ]
         while not ended.is_set():
             operation = self.random.choice(operations)
@@ -73,6 +75,21 @@ class Writer:
     def replace(self, dataset: lance.LanceDataset) -> None:
         new = self.random.randbytes(12).hex()
         dataset.update({"jpg": f"X'{new}'"}, where=f"number % 61 = {self.random.randrange(61)}")
+
+    def replace_in_place(self, dataset: lance.LanceDataset) -> None:
+        fragment = self.random.choice(dataset.get_fragments())
+        numbers = fragment.to_table(columns=["number"])["number"].combine_chunks()[:5]
+        images = pa.array([self.random.randbytes(20) for _ in numbers], pa.binary())
+        new = pa.table({"number": numbers, "jpg": images})
+        updated, fields = fragment.update_columns(new, left_on="number")
+        operation = lance.LanceOperation.Update(
+            updated_fragments=[updated], fields_modified=fields, update_mode="rewrite_columns"
+        )
+        lance.LanceDataset.commit(self.uri, operation, read_version=dataset.version)
+
+    def restore(self, dataset: lance.LanceDataset) -> None:
+        version = self.random.randint(max(1, dataset.version - 30), dataset.version)
+        lance.dataset(self.uri, version=version).restore()
 
     def update(self, dataset: lance.LanceDataset) -> None:
         dataset.update({"number": "number"}, where=f"number % 61 = {self.random.randrange(61)}")
@@ -96,7 +113,8 @@ class Writer:
             dataset.drop_columns([self.random.choice(others)])
 
     def index(self, dataset: lance.LanceDataset) -> None:
-        dataset.create_scalar_index("number", "BTREE", replace=True)
+        columns = [name for name in ("number", "SHA256") if name in dataset.schema.names]
+        dataset.create_scalar_index(self.random.choice(columns), "BTREE", replace=True)
 
     def config(self, dataset: lance.LanceDataset) -> None:
         dataset.update_config({"someone": str(self.random.random())})
@@ -120,30 +138,36 @@ def stress(folder: str, seconds: float, seed: int, *, stable_row_ids: bool) -> d
     threads = [threading.Thread(target=writer.work, args=(ended,)) for writer in writers]
     for thread in threads:
         thread.start()
-    until, starts, finished, wrong = time.monotonic() + seconds, 0, 0, ""
+    until, starts, wrong, ended_as = time.monotonic() + seconds, 0, "", Counter[str]()
     while time.monotonic() < until:
         process = subprocess.Popen([sys.executable, "-c", TAG, folder], stderr=subprocess.PIPE, text=True)
         starts += 1
         try:
             _, said = process.communicate(timeout=chance.uniform(0.3, 4.0))
-            finished += process.returncode == 0
+            ended_as["finished" if process.returncode == 0 else _reason(said)] += 1
             if process.returncode and "CommitError" not in said:
                 wrong = said
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+            ended_as["killed"] += 1
     ended.set()
     for thread in threads:
         thread.join()
     tag(folder, [DigestLabel()])
     return {
         "starts": starts,
-        "finished": finished,
+        "ended": dict(ended_as),
         "versions": lance.dataset(folder).version,
         "operations": dict(sum((writer.done for writer in writers), Counter())),
         "unexpected": wrong,
         **check(folder),
     }
+
+
+def _reason(said: str) -> str:
+    """Shorten what a run said last, so that reasons can be counted."""
+    return re.sub(r"version \d+|/\S+|column file \w+", "...", said.strip().splitlines()[-1])[:90]
 
 
 def check(folder: str) -> dict[str, int]:
@@ -153,6 +177,8 @@ def check(folder: str) -> dict[str, int]:
     found = dataset.to_table(columns=["jpg", "number", "SHA256"]).to_pylist()
     return {
         "null": sum(row["SHA256"] is None for row in found),
+        # Through whatever index on the labels is there.
+        "not found": len(found) - sum(dataset.count_rows(f"SHA256 = '{row['SHA256']}'") > 0 for row in found),
         "wrong": sum(
             row["SHA256"] is not None and row["SHA256"] != hashlib.sha256(row["jpg"]).hexdigest()
             for row in found

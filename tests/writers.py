@@ -197,8 +197,8 @@ WRITES = [
 POINTLESS = [
     Write(drop_the_images, ends="jpg"),
     Write(rename_the_images, ends="jpg"),
-    Write(overwrite, ends="is gone"),
-    Write(delete_everything, ends="is gone"),
+    Write(overwrite, ends="that was tagged is gone"),
+    Write(delete_everything, ends="that was tagged is gone"),
 ]
 
 

@@ -51,6 +51,14 @@ def test_labels_come_in_several_versions(tmp_path: Path) -> None:
     assert staged_files(tmp_path) == []
 
 
+def test_where_the_last_commit_came_on_the_way_the_report_names_its_version(tmp_path: Path) -> None:
+    make(tmp_path, 400)
+
+    report = tag(str(tmp_path), [DigestLabel()], settings=EVERY_TWO)
+
+    assert report.version_after == lance.dataset(str(tmp_path)).version == report.version_before + 2
+
+
 def test_a_run_that_ends_early_has_committed_what_it_could(tmp_path: Path) -> None:
     uri, counts = str(tmp_path / "data"), tmp_path / "counts"
     counts.mkdir()

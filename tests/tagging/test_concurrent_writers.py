@@ -166,3 +166,17 @@ def test_a_run_made_pointless_ends_in_one_line_and_its_work_is_kept(
     line.tag()
     assert line.labels() == {image: sha_of(image) for image in line.images()}
     assert line.predicted_twice() == set()
+
+
+def test_staged_labels_that_fit_no_row_stop_no_later_run(line: Line) -> None:
+    line.tag()
+    writers.append(line.uri)
+    line.tag(stage_only=True)
+    lance.dataset(line.uri).delete("number >= 60")
+    writers.update_another_column(line.uri)  # rows to look at, and none to label
+    version = lance.dataset(line.uri).version
+
+    report = line.tag()
+
+    assert (report.computed, report.version_after) == (0, version)
+    assert line.labels() == {image: sha_of(image) for image in line.images()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from laketag.lake.committing import read_transaction
 from laketag.lake.dataset import column_ids, source
-from laketag.lake.reading import RowRange
+from laketag.lake.reading import RowRange, ranges_of
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -29,10 +29,12 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class Replacement:
-    """A write after which rows or values may lie in other data files: an update, a cast, a replaced file."""
+    """A write after which rows or values lie in other data files: an update, a cast, a restore."""
 
     version: int
     """The version that it made."""
+    sources: frozenset[str]
+    """Where rows lie that may have been there before; other rows may lie there as well."""
 
 
 def moves(dataset: LanceDataset, columns: Sequence[str], since: int) -> Iterator[Rewrite | Replacement]:
@@ -51,8 +53,12 @@ def moves(dataset: LanceDataset, columns: Sequence[str], since: int) -> Iterator
             for group in operation.groups:
                 old = tuple(_rows(fragment, ids) for fragment in group.old_fragments)
                 yield Rewrite(version, old, tuple(_rows(fragment, ids) for fragment in group.new_fragments))
-        elif isinstance(operation, known.Update | known.DataReplacement | known.Merge):
-            yield Replacement(version)
+        elif isinstance(operation, known.Update):
+            is_in_place = not set(ids).isdisjoint(operation.fields_modified)
+            made = [*operation.new_fragments, *(operation.updated_fragments if is_in_place else ())]
+            yield Replacement(version, frozenset(source(fragment, ids) for fragment in made))
+        elif isinstance(operation, known.DataReplacement | known.Merge | known.Restore):
+            yield Replacement(version, _came_with(dataset, version, columns))
 
 
 def rewrites(dataset: LanceDataset, columns: Sequence[str], since: int = 0) -> list[Rewrite]:
@@ -78,6 +84,21 @@ def rewritten(
         if all(rows.source in known or rows.source in found for rows in rewrite.old):
             found.update(rows.source for rows in rewrite.new)
     return frozenset(found)
+
+
+def _came_with(dataset: LanceDataset, version: int, columns: Sequence[str]) -> frozenset[str]:
+    before, after = (_sources(dataset, number, columns) for number in (version - 1, version))
+    return frozenset() if before is None or after is None else after - before
+
+
+def _sources(dataset: LanceDataset, version: int, columns: Sequence[str]) -> frozenset[str] | None:
+    try:
+        there = dataset.checkout_version(version)
+    except (OSError, ValueError):
+        return None  # it was cleaned away
+    if not set(columns) <= set(there.schema.names):
+        return None
+    return frozenset(rows.source for rows in ranges_of(there, columns))
 
 
 def is_restored(dataset: LanceDataset, since: int) -> bool:

@@ -39,8 +39,6 @@ class Outcome:
     """Rows with a reason."""
     written: int = 0
     """Bytes of column files."""
-    staged: int = 0
-    """Staged files that were there to be committed."""
     fragments: int = 0
     """Fragments that got labels; 0 where every row that has staged labels is gone."""
     reserved: int | None = None
@@ -51,11 +49,10 @@ class Outcome:
         counts = Counter({(e.tagger, e.reason): e.rows for e in self.errors})
         counts.update({(e.tagger, e.reason): e.rows for e in later.errors})
         return Outcome(
-            later.version,
+            max(self.version, later.version),
             _counted(counts),
             self.failed + later.failed,
             self.written + later.written,
-            self.staged + later.staged,
             self.fragments + later.fragments,
             self.reserved or later.reserved,
         )
@@ -92,8 +89,7 @@ def _staged_jobs(run: Run, indexes: Sequence[Index]) -> list[StagedJob]:
 def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Outcome:
     location, before = run.compute.location, run.compute.version
     errors, failed, rows = _judged(open_dataset(location, before), staged, settings.max_error_rate)
-    files = sum(len(one.index.names) for one in staged)
-    if not files:
+    if not any(one.index.by_source for one in staged):
         return Outcome(before)
     assembly = Assembly(location, staged)
     try:
@@ -105,7 +101,8 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
         for one in assembly.jobs:
             one.staging.clear(one.index)
     written = sum(unit.file.size for unit in assembly.used)
-    return Outcome(made.number, errors, failed, written, files, made.fragments, made.reserved)
+    version = made.number if made.fragments else before
+    return Outcome(version, errors, failed, written, made.fragments, made.reserved)
 
 
 def _make_way(assembly: Assembly, work: str) -> None:

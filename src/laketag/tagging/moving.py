@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,12 @@ import pyarrow as pa
 
 from laketag.errors import DatasetError
 from laketag.lake.dataset import open_dataset
-from laketag.lake.lineage import Replacement, Rewrite, moves
+from laketag.lake.lineage import Rewrite, moves
 from laketag.lake.reading import RowRange, address, ranges_of, row_bytes, scan
 from laketag.taggers.digest import input_digest
 from laketag.tagging.job import Job
 from laketag.tagging.plan import Chunk
-from laketag.tagging.staging import ADOPTED, OFFSET, Index, Part, Staging, staged_labels
+from laketag.tagging.staging import ADOPTED, OFFSET, Index, Part, Staging, staged_addresses, staged_labels
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -38,100 +39,112 @@ def follow(dataset: LanceDataset, job: Job, staging: Staging, index: Index, *, s
     """
     if not index.by_source:
         return index
-    first = max(since, min(part.version for part in index.parts))
-    for move in moves(dataset, job.reads, first):
-        try:
-            if isinstance(move, Replacement):
-                # What `adopt` stages is no label yet, and says nothing of another row with the same image.
-                if staging.work == ADOPTED:
-                    continue
-                index = index.plus(_found_by_digest(job, staging, index, move))
+    moved = Moved(dataset, job, staging, index)
+    for move in moves(dataset, job.reads, max(since, min(part.version for part in index.parts))):
+        if isinstance(move, Rewrite):
+            moved.count(move)
+        else:
+            moved.doubtful |= move.sources
+    # What `adopt` stages is no label yet, and says nothing of another row with the same image.
+    if staging.work != ADOPTED:
+        moved.find()
+    return moved.index
+
+
+@dataclass
+class Moved:
+    """Staged labels, followed move by move."""
+
+    dataset: LanceDataset
+    job: Job
+    staging: Staging
+    index: Index
+    doubtful: set[str] = field(default_factory=set)
+    """Sources whose rows may have lain elsewhere."""
+    compacted: set[str] = field(default_factory=set)
+    """Sources that were compacted; the labels of their live rows were followed."""
+    gone: list[pa.Table] = field(default_factory=list)
+    """Labels of rows that were not live when their source was compacted."""
+
+    def count(self, rewrite: Rewrite) -> None:
+        """Follow a compaction: the live rows of the old sources lie in the new ones, in their order."""
+        known = self.index.by_source.keys()
+        if not self.doubtful.isdisjoint(rows.source for rows in rewrite.old):
+            self.doubtful |= {rows.source for rows in rewrite.new}
+        if known.isdisjoint(rows.source for rows in rewrite.old):
+            return
+        if known.isdisjoint(rows.source for rows in rewrite.new):
+            try:
+                self.index = self.index.plus(self._counted(rewrite))
+            except DatasetError:  # the version before it was cleaned away
+                return
+        self.compacted |= {rows.source for rows in rewrite.old}
+
+    def find(self) -> None:
+        """Find the rows that updates moved by the digest of what the tagger reads of them."""
+        there = {rows.source: rows for rows in ranges_of(self.dataset, self.job.reads)}
+        ranges = [there[source] for source in sorted(self.doubtful & there.keys())]
+        gone = [*self.gone, *self._not_live(there)] if ranges else []
+        if not any(len(table) for table in gone):
+            return
+        labels = pa.concat_tables(gone).combine_chunks()
+        # The newer are last, and win.
+        by_digest = {digest: at for at, digest in enumerate(labels[self.job.digest_column].to_pylist())}
+        for rows in ranges:
+            digests = self._digests(rows)
+            addresses = np.array([place for place, digest in digests if digest in by_digest], np.int64)
+            taken = labels.take(pa.array([by_digest[d] for _, d in digests if d in by_digest], pa.int64()))
+            version = self.dataset.version
+            self.index = self.index.plus(_staged_again(self.staging, rows, taken, addresses, version=version))
+
+    def _counted(self, rewrite: Rewrite) -> list[Part]:
+        before = open_dataset(self.staging.location, rewrite.version - 1)
+        table = pa.concat_tables(self._live(before, rewrite.old)).combine_chunks().sort_by(OFFSET)
+        places = table[OFFSET].to_numpy().astype(np.int64)
+        parts, first = [], 0
+        for rows in rewrite.new:
+            here = slice(*np.searchsorted(places, [first, first + rows.stop]))
+            labels = table.slice(here.start, here.stop - here.start)
+            addresses = places[here] - first + address(rows.fragment, 0)
+            parts += _staged_again(self.staging, rows, labels, addresses, version=rewrite.version)
+            first += rows.stop
+        return parts
+
+    def _live(self, before: LanceDataset, old: Sequence[RowRange]) -> Iterator[pa.Table]:
+        first = 0
+        for rows in old:
+            live = _live_offsets(before, rows)
+            for table in staged_labels(self.staging, self.index.over(rows)):
+                offsets = table[OFFSET].to_numpy().astype(np.int64)
+                is_live = np.isin(offsets, live)
+                self.gone.append(table.filter(pa.array(~is_live)))
+                kept = table.filter(pa.array(is_live))
+                column = pa.array(first + np.searchsorted(live, offsets[is_live]))
+                yield kept.set_column(kept.schema.get_field_index(OFFSET), OFFSET, column)
+            first += len(live)
+
+    def _not_live(self, there: Mapping[str, RowRange]) -> Iterator[pa.Table]:
+        deletions = {each.fragment_id: each.num_deletions for each in self.dataset.get_fragments()}
+        for source, parts in self.index.by_source.items():
+            if source not in there and source in self.compacted:
                 continue
-            is_known = any(rows.source in index.by_source for rows in move.old)
-            if is_known and not any(rows.source in index.by_source for rows in move.new):
-                index = index.plus(_counted(staging, index, move))
-        except DatasetError:  # one of the versions beside it was cleaned away
-            continue
-    return index
+            if source in there and not deletions[there[source].fragment]:
+                continue
+            live = _live_offsets(self.dataset, there[source]) if source in there else np.empty(0, np.int64)
+            for table in staged_labels(self.staging, sorted(parts, key=lambda part: part.age)):
+                yield table.filter(pa.array(~np.isin(table[OFFSET].to_numpy(), live)))
 
-
-def _counted(staging: Staging, index: Index, rewrite: Rewrite) -> list[Part]:
-    before = open_dataset(staging.location, rewrite.version - 1)
-    table = pa.concat_tables(_moved(before, staging, index, rewrite.old)).combine_chunks().sort_by(OFFSET)
-    places = table[OFFSET].to_numpy().astype(np.int64)
-    parts, first = [], 0
-    for rows in rewrite.new:
-        here = slice(*np.searchsorted(places, [first, first + rows.stop]))
-        labels = table.slice(here.start, here.stop - here.start)
-        addresses = places[here] - first + address(rows.fragment, 0)
-        parts += _staged_again(staging, rows, labels, addresses, version=rewrite.version)
-        first += rows.stop
-    return parts
-
-
-def _moved(
-    before: LanceDataset, staging: Staging, index: Index, old: Sequence[RowRange]
-) -> Iterator[pa.Table]:
-    first = 0
-    for rows in old:
-        live = _live_offsets(before, rows)
-        for table in staged_labels(staging, index.over(rows)):
-            offsets = table[OFFSET].to_numpy().astype(np.int64)
-            places = np.searchsorted(live, offsets)
-            is_live = np.isin(offsets, live)
-            column = pa.array(first + places[is_live])
-            kept = table.filter(pa.array(is_live))
-            yield kept.set_column(kept.schema.get_field_index(OFFSET), OFFSET, column)
-        first += len(live)
-
-
-def _found_by_digest(job: Job, staging: Staging, index: Index, move: Replacement) -> list[Part]:
-    before = open_dataset(staging.location, move.version - 1)
-    after = open_dataset(staging.location, move.version)
-    if not set(job.reads) <= set(before.schema.names) & set(after.schema.names):
-        return []
-    known = {rows.source for rows in ranges_of(before, job.reads)} | index.by_source.keys()
-    new = [rows for rows in ranges_of(after, job.reads) if rows.source not in known]
-    lost = list(_lost(before, after, job, staging, index)) if new else []
-    if not lost:
-        return []
-    labels = pa.concat_tables(lost).combine_chunks()
-    # The newer are last, and win.
-    by_digest = {digest: at for at, digest in enumerate(labels[job.digest_column].to_pylist())}
-    parts = []
-    for rows in new:
-        digests = _digests(after, job, rows)
-        addresses = np.array([place for place, digest in digests if digest in by_digest], np.int64)
-        taken = labels.take(pa.array([by_digest[d] for _, d in digests if d in by_digest], pa.int64()))
-        parts += _staged_again(staging, rows, taken, addresses, version=after.version)
-    return parts
-
-
-def _lost(
-    before: LanceDataset, after: LanceDataset, job: Job, staging: Staging, index: Index
-) -> Iterator[pa.Table]:
-    """Give the staged labels of rows that are no longer where they were."""
-    there = {rows.source: rows for rows in ranges_of(after, job.reads)}
-    rows_after = {each.fragment_id: each.metadata.num_rows for each in after.get_fragments()}
-    rows_before = {each.fragment_id: each.metadata.num_rows for each in before.get_fragments()}
-    for rows in ranges_of(before, job.reads):
-        is_there = rows.source in there
-        if is_there and rows_before[rows.fragment] == rows_after.get(rows.fragment):
-            continue
-        live = _live_offsets(after, there[rows.source]) if is_there else np.empty(0, np.int64)
-        for table in staged_labels(staging, index.over(rows)):
-            yield table.filter(pa.array(~np.isin(table[OFFSET].to_numpy(), live)))
-
-
-def _digests(dataset: LanceDataset, job: Job, rows: RowRange) -> list[tuple[int, int]]:
-    """Give the address of each row, and the digest of what the tagger reads of it."""
-    found = []
-    for batch in scan(dataset, [rows], job.reads, row_bytes=row_bytes(dataset)):
-        values = [batch.column(column).to_pylist() for _, column in job.inputs]
-        for place, *row in zip(batch.column("_rowaddr").to_pylist(), *values, strict=True):
-            inputs = {role: value for (role, _), value in zip(job.inputs, row, strict=True)}
-            found.append((place, input_digest(inputs)))
-    return found
+    def _digests(self, rows: RowRange) -> list[tuple[int, int]]:
+        """Give the address of each row without staged labels, and the digest of what the tagger reads."""
+        staged = set(staged_addresses(self.staging, self.index, Chunk.of([rows])).tolist())
+        found = []
+        for batch in scan(self.dataset, [rows], self.job.reads, row_bytes=row_bytes(self.dataset)):
+            values = [batch.column(column).to_pylist() for _, column in self.job.inputs]
+            for place, *row in zip(batch.column("_rowaddr").to_pylist(), *values, strict=True):
+                if place not in staged:
+                    inputs = {role: value for (role, _), value in zip(self.job.inputs, row, strict=True)}
+                    found.append((place, input_digest(inputs)))
+        return found
 
 
 def _staged_again(

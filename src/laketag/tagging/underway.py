@@ -72,11 +72,12 @@ class UnderWay:
             TooManyErrors: more rows failed than `max_error_rate`.
         """
         self.outcome = self.outcome.plus(commit_rest(self.run, self.waiting, self.settings))
-        if self.outcome.staged and not self.outcome.fragments:
+        has_staged = self.settings.commit_only or any(part for one in self.done for part in one.parts)
+        if has_staged and not self.outcome.fragments:
             raise CommitError(
-                f"every row that was tagged is gone from version {self.outcome.version} of "
-                f"{self.run.compute.location.uri}: others deleted them or overwrote the dataset; their "
-                "labels stay staged, for `laketag restore`; the same command again tags what is there now"
+                f"every row of {self.run.compute.location.uri} that was tagged is gone: others deleted them "
+                "or overwrote the dataset; their labels stay staged, for `laketag restore`; the same command "
+                "again tags what is there now"
             )
         self.waiting.clear()
 
