@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ import pytest
 
 from datasets import image, make
 from fakes import ByteLength, DigestLabel, FakeModel, SlowTagger
+from laketag.engines.local import Local
 from laketag.engines.protocol import Progress
 from laketag.errors import ColumnError, JobRefused
 from laketag.tagging.adopting import adopt
@@ -67,6 +69,18 @@ def other_program(folder: Path, *, fragments: int = 2) -> str:
     operation = lance.LanceOperation.Merge(merged, schema)
     lance.LanceDataset.commit(str(folder), operation, read_version=dataset.version)
     return str(folder)
+
+
+@dataclass(frozen=True)
+class Meddling:
+    """The local engine, and another writer at work before its last result is given."""
+
+    meddle: Callable[[], object]
+
+    def run(self, fn: Any, tasks: Sequence[Any]) -> Iterator[Any]:
+        results = list(Local().run(fn, tasks))
+        self.meddle()
+        yield from results
 
 
 def rows(uri: str, where: str) -> list[dict[str, Any]]:
@@ -200,3 +214,36 @@ def test_a_taggers_own_columns_are_not_adopted(tmp_path: Path) -> None:
 
     with pytest.raises(JobRefused, match="there is nothing to adopt"):
         adopt(str(tmp_path), "AESTHETIC_SCORE", Scored())
+
+
+@pytest.mark.parametrize("write", ["replace", "move", "compact", "delete"])
+def test_what_others_write_during_an_adoption_is_kept_and_no_label_is_misplaced(
+    tmp_path: Path, write: str
+) -> None:
+    uri = other_program(tmp_path)
+
+    def meddle() -> None:
+        dataset = lance.dataset(uri)
+        if write == "replace":
+            dataset.update(
+                {"jpg": "arrow_cast(repeat('x', number), 'Binary')"}, where="number between 20 and 29"
+            )
+        elif write == "move":
+            dataset.update({"number": "number"}, where="number between 20 and 29")
+        elif write == "compact":
+            dataset.optimize.compact_files(target_rows_per_fragment=1000)
+        else:
+            dataset.delete("number between 20 and 29")
+
+    adopt(uri, "AESTHETIC_SCORE", Scored(), engine=Meddling(meddle))
+    tag(uri, [Scored()])
+
+    found = {row["number"]: row for row in rows(uri, "AESTHETIC_TAG is not null")}
+    assert len(found) == lance.dataset(uri).count_rows() == (390 if write == "delete" else 400)
+    theirs = {n for n, row in found.items() if row["AESTHETIC_TAG"] != "ours"}
+    touched = set() if write == "compact" else set(range(20, 30))
+    assert theirs == set(range(200)) - touched
+    lengths = (
+        lance.dataset(uri).to_table(columns=["number", "jpg"], filter="AESTHETIC_TAG = 'ours'").to_pylist()
+    )
+    assert all(found[row["number"]]["AESTHETIC_SCORE"] == len(row["jpg"]) for row in lengths)
