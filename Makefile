@@ -7,6 +7,8 @@ DEMO := $(VENV)/.demo
 INSTALLED := $(VENV)/.installed
 # The oracle of one test. Its torchvision is not needed, and its wheel does not go with a CPU build of torch.
 ORACLE := aesthetic-predictor-v2-5==2024.12.18.1
+# wids, which reads the index of an export, came with webdataset up to this one; it lies apart from the present one.
+WIDS := webdataset==0.2.111
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := startup tag_io tag_model memory evolve
 ANY := not gpu and not weights
@@ -30,6 +32,8 @@ $(DEMO): pyproject.toml
 $(INSTALLED): $(DEMO)
 	$(PIP) --editable '.[dev,demo]'
 	$(PIP) --no-deps '$(ORACLE)'
+	rm -rf $(VENV)/wids
+	$(PIP) --no-deps --target $(VENV)/wids '$(WIDS)'
 	@touch $@
 
 demo: $(DEMO)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from laketag.lake.indexing import IndexReport, index
     from laketag.lake.query import Selection, query
     from laketag.lake.showing import ColumnShown, JobShown, ShowReport, show
+    from laketag.shards.exporting import ExportReport, ExportSettings, export
     from laketag.shards.importing import ImportSettings, import_
     from laketag.shards.report import ImportReport
     from laketag.taggers.decorated import tagger
@@ -47,6 +48,8 @@ __all__ = [
     "ErrorCount",
     "Estimate",
     "EvolveReport",
+    "ExportReport",
+    "ExportSettings",
     "ImportReport",
     "ImportSettings",
     "IndexReport",
@@ -78,6 +81,7 @@ __all__ = [
     "diff",
     "drop_column",
     "errors",
+    "export",
     "find_tagger",
     "import_",
     "index",
@@ -111,6 +115,7 @@ _HOMES = {
     "laketag.lake.indexing": ("IndexReport", "index"),
     "laketag.lake.query": ("Selection", "query"),
     "laketag.lake.showing": ("ColumnShown", "JobShown", "ShowReport", "show"),
+    "laketag.shards.exporting": ("ExportReport", "ExportSettings", "export"),
     "laketag.shards.importing": ("ImportSettings", "import_"),
     "laketag.shards.report": ("ImportReport",),
     "laketag.taggers.decorated": ("tagger",),

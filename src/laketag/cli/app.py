@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from laketag import __version__
-from laketag.cli import columns, demo, history, import_, query, show, tag, taggers, upkeep
+from laketag.cli import columns, demo, export, history, import_, query, show, tag, taggers, upkeep
 from laketag.cli.leaving import leaving
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def _options(
 app.command("import")(leaving(import_.import_))
 app.command("tag")(leaving(tag.tag))
 app.command("query")(leaving(query.query))
+app.command("export")(leaving(export.export))
 app.command("show")(leaving(show.show))
 app.command("taggers")(leaving(taggers.taggers))
 app.command("add-column")(leaving(columns.add_column))

@@ -60,10 +60,11 @@ def query(
 
 def default_columns(schema: pa.Schema) -> list[str]:
     """Name what people want to see: no bytes, no vectors, no digests."""
-    return [f.name for f in schema if not (is_image_like(f) or is_vector(f) or _is_digest(f))]
+    return [f.name for f in schema if not (is_image_like(f) or is_vector(f) or is_digest(f))]
 
 
-def _is_digest(field: pa.Field) -> bool:
+def is_digest(field: pa.Field) -> bool:
+    """Whether a column holds digests of what labels were made from."""
     return bool(field.name.endswith("_DIGEST") and b"laketag" in (field.metadata or {}))
 
 

@@ -50,6 +50,11 @@ def ranges_of(dataset: LanceDataset, columns: Sequence[str]) -> list[RowRange]:
     ]
 
 
+def whole(dataset: LanceDataset, fragment_id: int) -> RowRange:
+    """Give a fragment from end to end, whatever its data files are."""
+    return RowRange(fragment_id, "", 0, _fragment(dataset, fragment_id).physical_rows)
+
+
 def row_bytes(dataset: LanceDataset) -> int:
     """Estimate a row's size from the data files of the first fragment."""
     for fragment in dataset.get_fragments():

@@ -1,4 +1,4 @@
-"""How an import is asked for."""
+"""How an import and an export are asked for."""
 
 from __future__ import annotations
 
@@ -36,3 +36,36 @@ class ImportSettings:
             raise JobRefused(f"the image encoding {self.image_encoding!r} is unknown; choose binary or blob")
         if self.rows_per_fragment < 1:
             raise JobRefused(f"{self.rows_per_fragment} rows per fragment are too few; give 1 or more")
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to export, and how."""
+
+    where: str | None = None
+    """A filter; names are columns, written as `show` does."""
+    columns: tuple[str, ...] | None = None
+    """Only these; all but digests where None."""
+    at: int | None = None
+    """A version; the latest where None."""
+    images: bool = True
+    """Whether columns of bytes are exported."""
+    samples_per_shard: int = 10_000
+    """A shard has at most so many samples."""
+    bytes_per_shard: int | None = None
+    """And at most so many bytes; the rows are read once more to know."""
+    shard_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Storage options of the place that shards are written to; the dataset's where empty."""
+    progress: Callable[[Progress], None] | None = None
+    """Called now and then."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            JobRefused: a shard could hold nothing.
+        """
+        if self.samples_per_shard < 1:
+            raise JobRefused(f"{self.samples_per_shard} samples per shard are too few; give 1 or more")
+        if self.bytes_per_shard is not None and self.bytes_per_shard < 1:
+            raise JobRefused(f"{self.bytes_per_shard} bytes per shard are too few; give 1 or more")

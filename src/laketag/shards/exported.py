@@ -1,0 +1,129 @@
+"""What an export has done so far, noted beside its shards, so that the same command goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from laketag.errors import JobRefused
+from laketag.shards.pattern import Pattern
+from laketag.shards.putting import Put
+
+_JOB = "job.json"
+_DONE = ".done"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote, with the names that `--json` prints."""
+
+    uri: str
+    """The dataset."""
+    version: int
+    """Its version that was exported."""
+    folder: str
+    """Where the shards are."""
+    shards: int
+    """How many there are."""
+    samples: int
+    """Rows in them."""
+    bytes: int
+    """Their size."""
+    shards_written: int
+    """Shards that this command wrote; the others were there already."""
+    renamed: int
+    """Samples whose key could not stay as it is; their JSON tells it as `__key__`."""
+    index: str | None
+    """The index that wids reads; None where the shards are no tars."""
+    seconds: float
+    """How long it took."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag export --json` prints it."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An export that was begun in a place."""
+
+    digest: str
+    version: int
+    finished: tuple[Put, ...] | None
+    """Its shards, where it came to its end."""
+
+
+def begun(pattern: Pattern) -> Begun | None:
+    """Find the export that was begun under a pattern; one that left no shard is none to go on with."""
+    text = pattern.state.read(_JOB)
+    if text is None or not _shards_there(pattern):
+        return None
+    values = json.loads(text)
+    finished = values["shards"]
+    puts = None if finished is None else tuple(Put(*each) for each in finished)
+    return Begun(values["digest"], values["version"], puts)
+
+
+def begin(pattern: Pattern, digest: str, version: int) -> None:
+    """Note that an export begins.
+
+    Raises:
+        JobRefused: the place has shards that are not its own.
+    """
+    others = _shards_there(pattern)
+    if others:
+        raise JobRefused(
+            f"{pattern.path(others[0])} is there already and not of this export; "
+            "name another folder, or delete it"
+        )
+    _note(pattern, digest, version, None)
+    _forget(pattern)
+
+
+def done(pattern: Pattern, put: Put) -> None:
+    """Note that a shard is in its place."""
+    pattern.state.write(f"{put.index}.{put.samples}.{put.bytes}.{put.renamed}{_DONE}", b"")
+
+
+def found(pattern: Pattern, job: Begun) -> dict[int, Put]:
+    """List the shards that are in their place, by number."""
+    puts = list(job.finished or ())
+    for name in pattern.state.names():
+        if name.endswith(_DONE) and not name.startswith("."):
+            puts.append(Put(*(int(part) for part in name.removesuffix(_DONE).split("."))))
+    there = set(pattern.folder.names())
+    return {put.index: put for put in puts if pattern.name(put.index) in there}
+
+
+def finish(pattern: Pattern, job: Begun, puts: Mapping[int, Put]) -> None:
+    """Note that all shards are there, write the index, and sweep."""
+    ordered = [puts[index] for index in sorted(puts)]
+    names = [pattern.name(put.index) for put in ordered]
+    if pattern.is_tar:
+        shards = [
+            {"url": name, "nsamples": put.samples, "filesize": put.bytes}
+            for name, put in zip(names, ordered, strict=True)
+        ]
+        index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shards}
+        pattern.folder.write(pattern.index, (json.dumps(index, indent=1) + "\n").encode())
+    _note(pattern, job.digest, job.version, ordered)
+    _forget(pattern)
+    pattern.state.sweep([_JOB])
+    pattern.folder.sweep([*names, pattern.index])
+
+
+def _shards_there(pattern: Pattern) -> list[str]:
+    return [name for name in pattern.folder.names() if pattern.is_name(name)]
+
+
+def _forget(pattern: Pattern) -> None:
+    """Delete the notes on single shards."""
+    pattern.state.delete(name for name in pattern.state.names() if name.endswith(_DONE))
+
+
+def _note(pattern: Pattern, digest: str, version: int, puts: list[Put] | None) -> None:
+    shards = None if puts is None else [[put.index, put.samples, put.bytes, put.renamed] for put in puts]
+    text = json.dumps({"digest": digest, "version": version, "shards": shards})
+    pattern.state.write(_JOB, text.encode())

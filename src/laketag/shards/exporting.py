@@ -1,0 +1,222 @@
+"""`export`: a selection as WebDataset shards or Parquet files, several at once, on every engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from laketag.engines.local import Local
+from laketag.engines.protocol import Engine, Progress
+from laketag.errors import DatasetError, JobRefused
+from laketag.lake.dataset import open_dataset
+from laketag.lake.location import Location
+from laketag.lake.reading import check_filter
+from laketag.shards import exported
+from laketag.shards.exported import Begun, ExportReport
+from laketag.shards.layout import Layout, chosen
+from laketag.shards.pattern import Pattern
+from laketag.shards.putting import CountTask, Form, Put, ShardTask, count_rows, put_shard
+from laketag.shards.selected import Chosen, Cutter, Limits, Run, Sizes, in_order
+from laketag.shards.settings import ExportSettings
+
+if TYPE_CHECKING:
+    from laketag.lake.dataset import LanceDataset
+
+__all__ = ["ExportReport", "ExportSettings", "export"]
+
+COUNTED_ROWS = 1_000_000
+"""A task counts the chosen rows of fragments that have about so many."""
+_FORMAT = 1
+"""Raised when equal rows become other bytes: shards of two formats are not mixed."""
+
+
+def export(
+    uri: str,
+    pattern: str,
+    *,
+    storage_options: Mapping[str, str] | None = None,
+    settings: ExportSettings = ExportSettings(),
+    engine: Engine = Local(),
+) -> ExportReport:
+    """Write a selection as shards, or go on with an export that was broken off.
+
+    Rows come in the dataset's order; each shard is whole or absent. The same call again writes only the
+    shards that are missing, of the version that the first one read.
+
+    Args:
+        uri: the dataset.
+        pattern: `FOLDER/PREFIX{000000..}.tar` or `.parquet`, or a folder.
+        storage_options: as Lance takes them.
+        settings: what to export, and how.
+        engine: where tasks run; one process on this machine by default.
+
+    Raises:
+        DatasetNotFound: there is no dataset.
+        ColumnError: there is no such column.
+        BadSQL: Lance cannot run the filter.
+        ShardRefused: the pattern does not name shards.
+        ShardError: a shard cannot be written.
+        JobRefused: the place has shards of another export.
+    """
+    started = time.monotonic()
+    options = settings.shard_options or storage_options or {}
+    run = _plan(Location.of(uri, storage_options), Pattern.of(pattern, options), settings, engine)
+    run.finish()
+    return run.report(time.monotonic() - started)
+
+
+def _plan(location: Location, pattern: Pattern, settings: ExportSettings, engine: Engine) -> _Export:
+    before = exported.begun(pattern)
+    dataset = _opened(location, settings.at if settings.at is not None or not before else before.version)
+    rows = Chosen(location, dataset.version, settings.where)
+    form = _form(dataset, pattern, settings)
+    job = Begun(_digest(dataset, pattern, settings, form), dataset.version, None)
+    if settings.where is not None:
+        check_filter(dataset, settings.where)
+    if before is None:
+        exported.begin(pattern, job.digest, job.version)
+        return _Export(rows, pattern, form, settings, engine, job)
+    if before.digest != job.digest:
+        raise JobRefused(
+            f"{pattern.folder.location.uri} holds another export, of version {before.version}; "
+            "name another folder, or delete this one"
+        )
+    latest = open_dataset(location).version
+    if before.finished is not None and settings.at is None and latest != before.version:
+        raise JobRefused(
+            f"{pattern.folder.location.uri} holds the finished export of version {before.version}, and the "
+            f"dataset is at version {latest}; name another folder, or ask for it with --at {before.version}"
+        )
+    return _Export(rows, pattern, form, settings, engine, before)
+
+
+def _opened(location: Location, version: int | None) -> LanceDataset:
+    try:
+        return open_dataset(location, version)
+    except DatasetError as error:
+        if version is None:
+            raise
+        raise type(error)(f"{error}; an export goes on with the version that it began with") from error
+
+
+def _form(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings) -> Form:
+    fields = chosen(dataset.schema, settings.columns, images=settings.images)
+    if not fields:
+        raise JobRefused("no column is left to export; name some, or leave --columns out")
+    if pattern.is_tar:
+        return Form((), Layout.of(dataset.schema, settings.columns, images=settings.images))
+    return Form(tuple(each.name for each in fields), None)
+
+
+def _digest(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings, form: Form) -> str:
+    """Say what determines the shards: which rows of which data files, and what becomes of them."""
+    fragments = [
+        (each.fragment_id, [file.path for file in each.metadata.files], each.metadata.num_deletions)
+        for each in dataset.get_fragments()
+    ]
+    asked = [settings.where, settings.samples_per_shard, settings.bytes_per_shard, asdict(form)]
+    names = [pattern.first, pattern.width, pattern.ending]
+    text = json.dumps([_FORMAT, dataset.version, fragments, asked, names])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass
+class _Export:
+    """One run of an export."""
+
+    rows: Chosen
+    pattern: Pattern
+    form: Form
+    settings: ExportSettings
+    engine: Engine
+    job: Begun
+    puts: dict[int, Put] = field(default_factory=dict)
+    written: int = 0
+
+    def finish(self) -> None:
+        """Write the shards that are missing."""
+        tasks = self._tasks()
+        self.puts = exported.found(self.pattern, self.job)
+        total = sum(run.rows for task in tasks for run in task.runs)
+        self._tell(self._samples, total, "writing shards")
+        todo = [task for task in tasks if task.index not in self.puts]
+        for put in self.engine.run(put_shard, todo):
+            exported.done(self.pattern, put)
+            self.puts[put.index] = put
+            self.written += 1
+            self._tell(self._samples, total, "writing shards")
+        if todo or self.job.finished is None:
+            exported.finish(self.pattern, self.job, self.puts)
+
+    def _tasks(self) -> list[ShardTask]:
+        tasks, start = [], 0
+        for index, runs in enumerate(self._shards()):
+            name = self.pattern.name(index)
+            tasks.append(
+                ShardTask(index, name, self.pattern.folder, self.rows, self.form, tuple(runs), start)
+            )
+            start += sum(run.rows for run in runs)
+        return tasks
+
+    def _shards(self) -> Sequence[Sequence[Run]]:
+        fragments = self.rows.open().get_fragments()
+        size = self.settings.bytes_per_shard
+        if size is not None and self.pattern.is_tar:
+            size -= tarfile.RECORDSIZE  # what ends a tar
+        cutter = Cutter(Limits(self.settings.samples_per_shard, size))
+        for fragment, sizes in zip(fragments, self._sizes(), strict=True):
+            cutter.add(fragment.fragment_id, sizes)
+        return cutter.shards
+
+    def _sizes(self) -> Iterator[Sizes]:
+        """Count the chosen rows of every fragment; a worker does it where that reads any."""
+        fragments = self.rows.open().get_fragments()
+        if self.rows.where is None and self.settings.bytes_per_shard is None:
+            return (np.zeros(each.count_rows(), np.uint64) for each in fragments)
+        form = self.form if self.settings.bytes_per_shard is not None else None
+        tasks: list[CountTask] = []
+        rows = COUNTED_ROWS
+        for each in fragments:
+            if rows >= COUNTED_ROWS:
+                tasks.append(CountTask(len(tasks), self.rows, (), form))
+                rows = 0
+            last = tasks[-1]
+            tasks[-1] = CountTask(last.index, self.rows, (*last.fragments, each.fragment_id), form)
+            rows += each.physical_rows
+        return in_order(self._counted(tasks, sum(each.physical_rows for each in fragments)))
+
+    def _counted(self, tasks: list[CountTask], total: int) -> Iterator[tuple[int, list[Sizes]]]:
+        for number, counted in enumerate(self.engine.run(count_rows, tasks), 1):
+            self._tell(total * number // len(tasks), total, "counting rows")
+            yield counted
+
+    @property
+    def _samples(self) -> int:
+        return sum(put.samples for put in self.puts.values())
+
+    def _tell(self, done: int, total: int, note: str) -> None:
+        if self.settings.progress is not None:
+            self.settings.progress(Progress(done, total, "rows", note))
+
+    def report(self, seconds: float) -> ExportReport:
+        """Say what was done."""
+        puts = self.puts.values()
+        return ExportReport(
+            uri=self.rows.location.uri,
+            version=self.rows.version,
+            folder=self.pattern.folder.location.uri,
+            shards=len(puts),
+            samples=self._samples,
+            bytes=sum(put.bytes for put in puts),
+            shards_written=self.written,
+            renamed=sum(put.renamed for put in puts),
+            index=self.pattern.path(self.pattern.index) if self.pattern.is_tar else None,
+            seconds=round(seconds, 3),
+        )

@@ -1,0 +1,211 @@
+"""One task of an export: the rows of a shard, read in order, become one file that is whole or absent."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laketag.engines import stopping
+from laketag.errors import Interrupted, ShardError
+from laketag.lake.dataset import is_image_like
+from laketag.lake.folder import Folder
+from laketag.shards.layout import Layout
+from laketag.shards.members import Keys, members_of
+from laketag.shards.selected import Chosen, Run, Sizes, read
+
+_GROUP_BYTES = 64 << 20
+"""A Parquet file's row groups have about so many bytes."""
+_SLICE = 64
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a row becomes."""
+
+    columns: tuple[str, ...]
+    """The columns of a Parquet file."""
+    layout: Layout | None
+    """The members of a tar's sample; None for Parquet."""
+
+    @property
+    def read(self) -> list[str]:
+        """Name the columns to read."""
+        return self.layout.columns if self.layout is not None else list(self.columns)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard."""
+
+    index: int
+    """Its place among all."""
+    name: str
+    folder: Folder
+    chosen: Chosen
+    form: Form
+    runs: tuple[Run, ...]
+    """Its rows."""
+    start: int
+    """How many chosen rows lie in the shards before it."""
+
+
+@dataclass(frozen=True)
+class Put:
+    """A shard that is in its place."""
+
+    index: int
+    samples: int
+    bytes: int
+    renamed: int
+    """Samples whose key had to change."""
+
+
+def put_shard(task: ShardTask) -> Put:
+    """Write a shard.
+
+    Raises:
+        ShardError: it cannot be written.
+        Interrupted: the worker was asked to stop.
+    """
+    try:
+        with task.folder.placed(task.name) as path:
+            renamed = _write_tar(task, path) if task.form.layout is not None else _write_parquet(task, path)
+            size = path.stat().st_size
+    except OSError as error:
+        place = f"{task.folder.location.uri}/{task.name}"
+        why = error.strerror or str(error).strip().split("\n")[0]
+        raise ShardError(
+            f"shard {place} cannot be written: {why}; look at the place, and run the same command again"
+        ) from error
+    return Put(task.index, sum(run.rows for run in task.runs), size, renamed)
+
+
+def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
+    for batch in read(task.chosen, task.runs, task.form.read):
+        if stopping.requested():
+            raise Interrupted("the export was stopped; run the same command again to go on")
+        yield batch
+
+
+def _write_tar(task: ShardTask, path: Path) -> int:
+    assert task.form.layout is not None
+    with path.open("wb") as file:
+        shard = TarShard(file, task.form.layout, task.start)
+        for batch in _batches(task):
+            for _ in shard.add(batch):
+                pass
+        shard.close()
+    return shard.keys.renamed
+
+
+def _write_parquet(task: ShardTask, path: Path) -> int:
+    writer: pq.ParquetWriter | None = None
+    waiting: list[pa.RecordBatch] = []
+    for batch in _batches(task):
+        ordered = batch.select(list(task.form.columns))
+        if writer is None:
+            # Images are compressed already, and no two are alike.
+            codecs = {each.name: "none" if is_image_like(each) else "zstd" for each in ordered.schema}
+            plain = [each.name for each in ordered.schema if not is_image_like(each)]
+            writer = pq.ParquetWriter(path, ordered.schema, compression=codecs, use_dictionary=plain)
+        waiting.append(ordered)
+        if sum(each.nbytes for each in waiting) >= _GROUP_BYTES:
+            writer.write_table(pa.Table.from_batches(waiting))
+            waiting = []
+    assert writer is not None  # a shard has at least one row
+    if waiting:
+        writer.write_table(pa.Table.from_batches(waiting))
+    writer.close()
+    return 0
+
+
+@dataclass
+class TarShard:
+    """A tar that grows sample by sample; equal rows make equal bytes."""
+
+    file: IO[bytes]
+    layout: Layout
+    number: int
+    """The first row's, for rows without a key."""
+    keys: Keys = field(default_factory=Keys)
+    _tar: tarfile.TarFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin the archive."""
+        self._tar = tarfile.TarFile(fileobj=self.file, mode="w", format=tarfile.PAX_FORMAT)
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[int]:
+        """Add the rows of a batch, and yield the bytes that each takes."""
+        for start in range(0, len(batch), _SLICE):
+            for row in batch.slice(start, _SLICE).to_pylist():
+                before = self._tar.offset
+                self._add(row)
+                yield self._tar.offset - before
+
+    def _add(self, row: dict[str, Any]) -> None:
+        own = row[self.layout.key] if self.layout.key is not None else None
+        asked = f"{self.number:09d}" if own is None else str(own)
+        self.number += 1
+        key = self.keys.of(asked)
+        for extension, body in members_of(row, self.layout, named=asked if key != asked else None):
+            member = tarfile.TarInfo(f"{key}.{extension}")
+            member.size = len(body)
+            self._tar.addfile(member, io.BytesIO(body))
+        # It would remember every member until its end.
+        self._tar.members = []  # type: ignore[attr-defined]  # no stub names it
+
+    def close(self) -> None:
+        """End the archive."""
+        self._tar.close()
+
+
+@dataclass(frozen=True)
+class CountTask:
+    """Some fragments whose chosen rows are counted."""
+
+    index: int
+    chosen: Chosen
+    fragments: tuple[int, ...]
+    form: Form | None
+    """Given where the rows' sizes are asked for: that reads them."""
+
+
+def count_rows(task: CountTask) -> tuple[int, list[Sizes]]:
+    """Count chosen rows: for each fragment as many sizes, in bytes, as it has of them; 0 if not asked for."""
+    dataset = task.chosen.open()
+    found = []
+    for fragment in task.fragments:
+        rows = len(task.chosen.addresses(dataset, fragment))
+        if task.form is None or not rows:
+            found.append(np.zeros(rows, np.uint64))
+        else:
+            found.append(np.array(list(_sizes(task, Run(fragment, 0, rows))), np.uint64))
+    return task.index, found
+
+
+def _sizes(task: CountTask, run: Run) -> Iterator[int]:
+    assert task.form is not None
+    batches = read(task.chosen, (run,), task.form.read)
+    if task.form.layout is None:
+        for batch in batches:
+            yield from (int(batch.slice(at, 1).nbytes) for at in range(len(batch)))
+        return
+    shard = TarShard(_Nowhere(), task.form.layout, 0)
+    for batch in batches:
+        yield from shard.add(batch)
+
+
+class _Nowhere(io.BytesIO):
+    """Takes bytes and keeps none."""
+
+    def write(self, data: Any) -> int:
+        """Take them."""
+        return len(data)
