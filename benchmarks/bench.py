@@ -34,7 +34,17 @@ def process_seconds(program: str, *arguments: str, repeats: int = 5) -> float:
 def machine() -> dict[str, str]:
     """Describe the machine and the versions that matter."""
     versions = {
-        name: _version(name) for name in ("pylance", "pyarrow", "numpy", "pillow", "onnxruntime", "pandas")
+        name: _version(name)
+        for name in (
+            "pylance",
+            "pyarrow",
+            "numpy",
+            "pillow",
+            "onnxruntime",
+            "torch",
+            "transformers",
+            "pandas",
+        )
     }
     return {
         "python": platform.python_version(),

@@ -20,6 +20,7 @@ from laketag.engines import place
 from laketag.engines.local import Local
 from laketag.engines.protocol import Progress
 from laketag.errors import JobRefused
+from laketag.taggers.pipeline import cores
 from laketag.taggers.rows import Stats
 from laketag.tagging.settings import TagSettings
 from laketag.tagging.speed import speed_of
@@ -170,3 +171,39 @@ def test_progress_tells_how_it_goes_and_why_rows_fail(tmp_path: Path) -> None:
     details = [one.detail for one in told if one.detail]
     assert details[-1].startswith("model-bound (model ")
     assert details[-1].endswith("; failed: 1 ValueError: a row with image 7")
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """CORES: what the model was told that it has; WAITING: how its threads wait."""
+
+    name: ClassVar[str] = "sharing"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("CORES", pa.int64()), ("WAITING", pa.string())])
+
+    def load(self, device: str) -> Any:
+        return SharingModel()
+
+
+@dataclass
+class SharingModel:
+    cores: int = 0
+
+    def use_cores(self, count: int) -> None:
+        self.cores = count
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        waiting = os.environ["OMP_WAIT_POLICY"]
+        return pa.record_batch(
+            [pa.array([self.cores] * len(batch), pa.int64()), pa.array([waiting] * len(batch))],
+            schema=Sharing.columns,
+        )
+
+
+def test_workers_share_the_machines_cores_and_wait_asleep(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=4)
+
+    laketag.tag(str(tmp_path / "d"), [Sharing()], engine=Local(2))
+
+    (row, *_) = lance.dataset(str(tmp_path / "d")).to_table(columns=["CORES", "WAITING"]).to_pylist()
+    assert row == {"CORES": max(1, cores() // 2), "WAITING": "PASSIVE"}

@@ -225,6 +225,10 @@ class AestheticModel:
         self._encoder = encoder
         self._head = head
 
+    def use_cores(self, count: int) -> None:
+        """Compute with so many threads."""
+        self._encoder.use_cores(count)
+
     def prepare(self, row: Mapping[str, Any]) -> Pixels:
         """Give the image's pixels at the model's size, as bytes: they are scaled where the model is."""
         if self._tagger.draft:

@@ -87,6 +87,13 @@ class Pipeline:
             for tagger, model in self._models
         ]
 
+    def share(self, cores: int) -> None:
+        """Tell the models how many of the machine's cores they have; other workers have the rest."""
+        for _, model in self._models:
+            use = getattr(model, "use_cores", None)
+            if use is not None:
+                use(cores)
+
     def run(self, chunks: Iterable[tuple[K, Iterable[Row]]]) -> Iterator[tuple[K, list[Labels]]]:
         """Yield each chunk's labels, one `Labels` a tagger, in the order of the chunks.
 

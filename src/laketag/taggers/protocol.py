@@ -18,6 +18,8 @@ A model may have:
 
 - `begin(batch) -> Callable[[], pa.RecordBatch]`: starts on a batch and returns; the function waits for the
   labels. For devices that work by themselves: the next batch is begun before this one is waited for.
+- `use_cores(count) -> None`: told how many of the machine's cores are its worker's, where several workers
+  share a machine.
 - `busy_seconds: float`: how long the device has been at work so far.
 
 A model without `prepare` is given the row's one input as it is, or the mapping of its inputs by

@@ -82,6 +82,12 @@ class Encoder:
         self.side = side
         self._model = model
 
+    def use_cores(self, count: int) -> None:
+        """Compute with so many threads."""
+        import torch
+
+        torch.set_num_threads(count)
+
     def vectors(self, images: list[Pixels]) -> Vectors:
         """Give the pooled vector of each image, in float32, not normalised."""
         import torch

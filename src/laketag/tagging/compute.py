@@ -122,6 +122,8 @@ class Compute:
     devices: tuple[str, ...] = ("cpu",)
     """Shared out among the workers of a machine."""
     threads: int | None = None
+    cores: int | None = None
+    """A worker's share of its machine's cores; all of them where None."""
     batch_size: int | None = None
     row_bytes: int = 0
     """An estimate of an image's size."""
@@ -167,7 +169,10 @@ class Compute:
     def pipeline(self) -> Pipeline:
         """Load the taggers, once per process."""
         digests = tuple(job.digest for job in self.jobs)
-        return _pipeline(digests, self.device, self.threads, self.batch_size, _Hidden(self))
+        pipeline = _pipeline(digests, self.device, self.threads, self.batch_size, _Hidden(self))
+        if self.cores is not None:
+            pipeline.share(self.cores)
+        return pipeline
 
     def staging(self, job: int) -> Staging:
         """Say where a job's labels are staged."""

@@ -112,9 +112,8 @@ def _with_estimate(report: TagReport, run: Run, engine: Engine, price: float | N
 
 
 def _with_threads(compute: Compute, engine: Engine) -> Compute:
-    if compute.threads is not None:
-        return compute
-    return replace(compute, threads=max(1, cores() // getattr(engine, "workers", 1)))
+    share = max(1, cores() // (getattr(engine, "workers", None) or 1))
+    return replace(compute, threads=compute.threads or share, cores=share)
 
 
 def _note_what_is_known(under_way: UnderWay) -> None:

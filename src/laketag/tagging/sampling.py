@@ -82,6 +82,8 @@ class Sample:
             batch_size=compute.batch_size,
             stop=lambda: stopping.requested() or time.perf_counter() > until,
         )
+        if compute.cores is not None:
+            pipeline.share(compute.cores)
         loaded = time.perf_counter()
         until = loaded + _SECONDS
         batch = compute.batch_size or max(batch_size_of(job.tagger) for job in compute.jobs)

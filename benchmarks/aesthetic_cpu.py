@@ -1,0 +1,162 @@
+"""The aesthetic model on a CPU: against the public package one image at a time, and against its own parts.
+
+python benchmarks/aesthetic_cpu.py [--size so400m] [--images 12] [--small-images 400] [--rounds 5]
+
+The public package is `aesthetic-predictor-v2-5`, which the Makefile installs for the tests. Weights are
+random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import bench
+import lance
+import models
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+import laketag
+from laketag.taggers.aesthetic import Aesthetic
+from laketag.taggers.decode import decode
+from laketag.taggers.pipeline import Pipeline, cores
+from laketag.taggers.protocol import settled
+from laketag.taggers.rows import Row
+
+_MODES = ("RGB", "L", "CMYK", "RGBA", "P", "1")
+
+
+def of_every_mode(count: int) -> list[bytes]:
+    """Make photographs, each in another mode than the one before it."""
+    made = []
+    for number, jpeg in enumerate(models.photographs(count)):
+        mode = _MODES[number % len(_MODES)]
+        file = io.BytesIO()
+        Image.open(io.BytesIO(jpeg)).convert(mode).save(
+            file, "JPEG" if mode in ("RGB", "L", "CMYK") else "PNG"
+        )
+        made.append(file.getvalue())
+    return made
+
+
+def against_the_public_package(size: str, count: int, folder: Path) -> dict[str, Any]:
+    """Score the same images both ways."""
+    from aesthetic_predictor_v2_5 import convert_v2_5_from_siglip
+
+    images = of_every_mode(count)
+    encoder, head = models.write_model(folder, size)
+    public, processor = convert_v2_5_from_siglip(str(head), str(encoder))
+
+    theirs = []
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for data in images:
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            pixels = processor(images=image, return_tensors="pt").pixel_values
+            theirs.append(public(pixels).logits.item())
+    middle = time.perf_counter()
+    del public
+    pipeline = Pipeline([settled(Aesthetic(encoder=str(encoder), head=str(head)), "cpu")])
+    loaded = time.perf_counter()
+    rows = (Row(number, {"image": image}) for number, image in enumerate(images))
+    ((_, (labels,)),) = pipeline.run([("all", rows)])
+    ended = time.perf_counter()
+    ours = labels.batch["AESTHETIC_SCORE"].to_numpy()
+    return {
+        "full: size": size,
+        "full: images, of every mode": count,
+        "full: public package, one at a time: images/s": count / (middle - started),
+        "full: laketag, end to end: images/s": count / (ended - loaded),
+        "full: ratio laketag / public package": (middle - started) / (ended - loaded),
+        "full: spread of the scores": float(np.ptp(theirs)),
+        "full: largest difference of a score": float(np.abs(np.array(theirs) - ours).max()),
+    }
+
+
+def against_its_parts(count: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Tag a dataset with a small model, and compare with 1 / (1/decode + 1/model) on the same cores."""
+    encoder, head = models.write_model(folder, "small")
+    tagger = settled(Aesthetic(encoder=str(encoder), head=str(head)), "cpu")
+    images = models.photographs(count)
+    start_up = statistics.median(tag_seconds(tagger, images[:1]) for _ in range(3))
+    found = [one_round(tagger, images, start_up) for _ in range(rounds)]
+    ratios = sorted(end / allowed for allowed, end in found)
+    return {
+        "small: images": count,
+        "small: rounds": rounds,
+        "small: what the parts allow: images/s": statistics.median(allowed for allowed, _ in found),
+        "small: end to end: images/s": statistics.median(end for _, end in found),
+        "small: ratio end to end / what the parts allow": statistics.median(ratios),
+        "small: ratio, least of the rounds": ratios[0],
+        "small: ratio, most of the rounds": ratios[-1],
+    }
+
+
+def one_round(tagger: Any, images: list[bytes], start_up: float) -> tuple[float, float]:
+    """Measure the parts, each alone on all cores, then the whole; images/s."""
+    model = tagger.load("cpu")
+    with ThreadPoolExecutor(cores()) as pool:
+        started = time.perf_counter()
+        prepared = list(pool.map(lambda image: model.prepare({"image": decode(image)}), images))
+        for at in range(0, len(images), tagger.batch_size):
+            model.predict(prepared[at : at + tagger.batch_size])
+        allowed = len(images) / (time.perf_counter() - started)
+    return allowed, len(images) / (tag_seconds(tagger, images) - start_up)
+
+
+def tag_seconds(tagger: Any, images: list[bytes]) -> float:
+    """Tag a dataset of these images, with one worker."""
+    with tempfile.TemporaryDirectory() as lake:
+        table = pa.table({"jpg": pa.array(images, pa.binary())})
+        lance.write_dataset(table, lake, max_rows_per_file=len(images))
+        return laketag.tag(lake, [tagger]).seconds
+
+
+def with_drafts(folder: Path) -> dict[str, Any]:
+    """Prepare large photographs whole and from drafts: how much faster, and how far the pixels move."""
+    encoder, head = models.write_model(folder, "small")
+    whole = Aesthetic(encoder=str(encoder), head=str(head))
+    plain, drafts = whole.load("cpu"), Aesthetic(whole.encoder, head=whole.head, draft=True).load("cpu")
+    plain._encoder.side = drafts._encoder.side = 384  # of the published model
+    images = models.photographs(6, 3200, 2400) + models.photographs(6, 4000, 3000)
+    started = time.perf_counter()
+    exact = [plain.prepare({"image": decode(image)}) for image in images]
+    middle = time.perf_counter()
+    near = [drafts.prepare({"bytes": image}) for image in images]
+    ended = time.perf_counter()
+    moved = np.abs(np.array(exact, np.int16) - np.array(near, np.int16))
+    return {
+        "draft: photographs of 8 and 12 megapixels": len(images),
+        "draft: share of the time": (ended - middle) / (middle - started),
+        "draft: mean difference of a pixel, of 255 levels": float(moved.mean()),
+        "draft: largest difference": int(moved.max()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", default="so400m", choices=sorted(models.SIZES))
+    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--small-images", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        parts = against_its_parts(asked.small_images, asked.rounds, Path(folder, "small"))
+        draft = with_drafts(Path(folder, "draft"))
+        full = against_the_public_package(asked.size, asked.images, Path(folder, "full"))
+    bench.finish("aesthetic_cpu", {**full, **parts, **draft})
+
+
+if __name__ == "__main__":
+    main()
