@@ -34,6 +34,8 @@ class FunctionTagger:
     version: str | None = None
     source: str | None = None
     """Digest of the function's meaning, taken where its source is: a worker has none."""
+    failed: Mapping[str, Any] = field(default_factory=dict)
+    """What columns of a failed row hold instead of null."""
 
     def load(self, device: str) -> FunctionModel:
         """Give the function, ready to be called; it chooses a device by itself."""
@@ -98,6 +100,7 @@ def tagger(
     version: str | None = None,
     batch_size: int = BATCH_SIZE,
     name: str | None = None,
+    failed: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionTagger]:
     """Make a tagger of a function that takes one batch and returns a dict of columns.
 
@@ -110,6 +113,7 @@ def tagger(
         version: stands for the source code: labels are computed anew when it changes, and only then.
         batch_size: rows in one call, at most.
         name: its name; that of the function, in lower case, where None.
+        failed: what columns of a failed row hold, by column; null where it says nothing.
 
     Raises:
         BadTagger: a name, role or column that cannot be.
@@ -126,6 +130,7 @@ def tagger(
             batch_size=batch_size,
             version=None if version is None else str(version),
             source=None if version is not None else _source(function),
+            failed=failed or {},
         )
         check(made)
         take_along(function.__module__)
