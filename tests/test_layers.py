@@ -18,10 +18,11 @@ ALLOWED = {
     "engines": {"errors"},
     "shards": {"errors", "lake", "engines"},
     "tagging": {"errors", "lake", "engines", "taggers"},
+    "gallery": {"errors", "lake"},
     "walkthrough": {"errors"},
     "cli": {"errors", "laketag"},
     # The public API: names of the layers, each imported when it is used.
-    "laketag": {"errors", "lake", "taggers", "engines", "shards", "tagging", "walkthrough"},
+    "laketag": {"errors", "lake", "taggers", "engines", "shards", "tagging", "gallery", "walkthrough"},
     "__main__": {"cli"},
 }
 """What each layer may import of ours, itself apart; `laketag` is the public API."""
@@ -37,6 +38,9 @@ ONLY_IN = {
     "onnxruntime": ("taggers",),
     "typer": ("cli",),
     "rich": ("cli",),
+    "jinja2": ("gallery",),
+    "starlette": ("gallery",),
+    "uvicorn": ("gallery",),
 }
 """Packages that are known in one place only."""
 

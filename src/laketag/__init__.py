@@ -11,6 +11,8 @@ from laketag.errors import LaketagError
 if TYPE_CHECKING:
     from laketag.engines.local import Local
     from laketag.engines.protocol import Engine, Progress
+    from laketag.gallery.reporting import ReportMade, report
+    from laketag.gallery.serving import Address, serve
     from laketag.lake.cleaning import CleanReport, Kept, Leftover, clean
     from laketag.lake.differing import ColumnChange, ColumnNamed, DiffReport, LabelChange, LabelsMoved, diff
     from laketag.lake.evolving import EvolveReport, add_column, cast_column, drop_column, rename_column
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Address",
     "AdoptReport",
     "CleanReport",
     "ColumnChange",
@@ -63,6 +66,7 @@ __all__ = [
     "Local",
     "Model",
     "Progress",
+    "ReportMade",
     "RestoreReport",
     "Rows",
     "Selection",
@@ -89,7 +93,9 @@ __all__ = [
     "predict",
     "query",
     "rename_column",
+    "report",
     "restore",
+    "serve",
     "show",
     "tag",
     "tagger",
@@ -100,6 +106,8 @@ __all__ = [
 _HOMES = {
     "laketag.engines.local": ("Local",),
     "laketag.engines.protocol": ("Engine", "Progress"),
+    "laketag.gallery.reporting": ("ReportMade", "report"),
+    "laketag.gallery.serving": ("Address", "serve"),
     "laketag.lake.cleaning": ("CleanReport", "Kept", "Leftover", "clean"),
     "laketag.lake.differing": (
         "ColumnChange",

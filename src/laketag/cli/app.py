@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from laketag import __version__
-from laketag.cli import columns, demo, export, history, import_, query, show, tag, taggers, upkeep
+from laketag.cli import (
+    columns,
+    demo,
+    export,
+    history,
+    import_,
+    query,
+    report,
+    serve,
+    show,
+    tag,
+    taggers,
+    upkeep,
+)
 from laketag.cli.leaving import leaving
 
 app = typer.Typer(
@@ -54,6 +67,8 @@ app.command("restore")(leaving(history.restore))
 app.command("diff")(leaving(history.diff))
 app.command("index")(leaving(upkeep.index))
 app.command("clean")(leaving(upkeep.clean))
+app.command("report")(leaving(report.report))
+app.command("serve")(leaving(serve.serve))
 app.command("demo")(leaving(demo.demo))
 
 

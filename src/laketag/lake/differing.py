@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laketag.errors import DatasetError
-from laketag.lake.dataset import data_file, field_id, is_image_like, open_dataset
+from laketag.lake.dataset import data_file, field_id, is_image_like, open_dataset, require_columns
 from laketag.lake.history import RENAMING, operation, version_number
 from laketag.lake.location import Location
 
@@ -138,6 +138,27 @@ def diff(
         labels=tuple(pair.labels_moved(renamed)),
         has_row_ids=pair.has_row_ids,
     )
+
+
+def rows_moved(old: LanceDataset, new: LanceDataset, column: str) -> npt.NDArray[np.uint64]:
+    """Find the rows that both versions have, with another value of a column that both have: their row ids.
+
+    Raises:
+        ColumnError: one of the versions has no such column.
+    """
+    for dataset in (old, new):
+        require_columns(dataset.schema, [column])
+    before, after = (_values(each, _all(each), column, _ROW_ID) for each in (old, new))
+    if before["value"].type != after["value"].type:
+        after = after.set_column(1, "value", after["value"].cast(before["value"].type, safe=False))
+    left, right = _matched(before, after)
+    shared = np.intersect1d(before["key"].to_numpy(), after["key"].to_numpy(), assume_unique=True)
+    moved: npt.NDArray[np.uint64] = shared[_is_other(left, right).to_numpy()]
+    return moved
+
+
+def _all(dataset: LanceDataset) -> list[int]:
+    return [each.fragment_id for each in dataset.get_fragments()]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset
 from laketag.lake.location import Location
@@ -67,13 +69,11 @@ def show(
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location, version)
     columns = []
+    made_by = provenance(dataset.schema)
     for field in dataset.schema:
         is_counted = not is_image_like(field)
         nulls = dataset.count_rows(filter=f"{sql.quote(field.name)} is null") if is_counted else None
-        made_by = (field.metadata or {}).get(b"laketag")
-        columns.append(
-            ColumnShown(field.name, str(field.type), nulls, json.loads(made_by) if made_by else None)
-        )
+        columns.append(ColumnShown(field.name, str(field.type), nulls, made_by.get(field.name)))
     return ShowReport(
         location.uri,
         dataset.version,
@@ -82,6 +82,12 @@ def show(
         tuple(columns),
         _staged_jobs(location),
     )
+
+
+def provenance(schema: pa.Schema) -> dict[str, dict[str, str]]:
+    """Give what made each label column; columns that laketag did not make are left out."""
+    told = {field.name: (field.metadata or {}).get(b"laketag") for field in schema}
+    return {name: json.loads(text) for name, text in told.items() if text}
 
 
 def _staged_jobs(location: Location) -> tuple[JobShown, ...]:

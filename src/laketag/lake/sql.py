@@ -32,6 +32,19 @@ def quote(name: str) -> str:
     return f"`{name}`"
 
 
+def name(column: str) -> str:
+    """Write a column's name as people do: in double quotes where it is no plain word."""
+    is_plain = re.fullmatch(r"[^\W\d]\w*", column) and column.lower() not in _KEYWORDS
+    return column if is_plain else f'"{column}"'
+
+
+def literal(value: str | float | bool) -> str:
+    """Write a value into a filter."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"{value:.12g}"
+
+
 def is_query(text: str) -> bool:
     """Whether a statement reads and does nothing else: Lance's SQL can write files by `copy`."""
     return _QUERY.match(text) is not None

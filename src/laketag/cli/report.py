@@ -1,0 +1,45 @@
+"""`laketag report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from laketag.cli import text
+from laketag.cli.leaving import WrongUsage
+from laketag.cli.options import Json, StorageOptions, Uri, pairs
+from laketag.cli.printing import print_json
+
+_File = Annotated[Path, typer.Argument(metavar="FILE.html", help="The page; one that is there is replaced.")]
+_At = Annotated[int | None, typer.Option(metavar="VERSION", min=1, help="An earlier version.")]
+_Column = Annotated[str | None, typer.Option(metavar="NAME", help="The image column, where several may be.")]
+
+
+def report(
+    uri: Uri,
+    file: _File,
+    at: _At = None,
+    column: _Column = None,
+    storage_option: StorageOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Write one page about the labels, with pictures, that opens anywhere, offline.
+
+    How each label lies, pictures of each bucket, errors by reason, what made each column, what it cost.
+    """
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise WrongUsage(f"{file} does not end in .html; give the page a name as labels.html")
+    import laketag
+
+    made = laketag.report(
+        uri, file, at=at, column=column, storage_options=pairs("--storage-option", storage_option)
+    )
+    if as_json:
+        print_json(made.to_json())
+        return
+    typer.echo(
+        f"{made.file}: {text.count(made.pictures, 'picture')} of {text.count(made.rows, 'row')}, "
+        f"version {made.version}, {text.size(made.bytes)}, {text.duration(made.seconds)}"
+    )

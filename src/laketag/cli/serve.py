@@ -1,0 +1,41 @@
+"""`laketag serve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from laketag.cli.options import StorageOptions, Uri, pairs
+
+_Host = Annotated[
+    str, typer.Option(metavar="HOST", help="Where to listen; beyond this machine a token is asked for.")
+]
+_Port = Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")]
+_Token = Annotated[
+    str | None, typer.Option(metavar="TOKEN", help="What readers must show; made up where one is needed.")
+]
+_Column = Annotated[str | None, typer.Option(metavar="NAME", help="The image column, where several may be.")]
+
+
+def serve(
+    uri: Uri,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8321,
+    token: _Token = None,
+    column: _Column = None,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Serve pages to look at the images, filter, sort and choose; read only.
+
+    It prints the address to open, and runs until Ctrl-C. It needs `pip install 'laketag[serve]'`.
+    """
+    import laketag
+
+    laketag.serve(
+        uri,
+        column=column,
+        address=laketag.Address(host, port, token),
+        storage_options=pairs("--storage-option", storage_option),
+        started=lambda address: typer.echo(f"{address}\nCtrl-C ends it."),
+    )

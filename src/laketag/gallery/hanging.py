@@ -1,0 +1,140 @@
+"""What a gallery knows: versions that were opened, choices that were made, pictures that were shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+
+from laketag.gallery.choice import Choice
+from laketag.gallery.keeping import Kept
+from laketag.gallery.pictures import thumbnail
+from laketag.lake.browsing import Chosen, View
+from laketag.lake.dataset import open_dataset
+from laketag.lake.differing import DiffReport, diff, rows_moved
+from laketag.lake.history import VersionsReport, versions
+from laketag.lake.location import Location
+from laketag.lake.shapes import Scale, Shape, scales, shapes
+
+T = TypeVar("T")
+
+THUMBNAIL = 320
+"""Pixels of the longer side: sharp on a phone's screen at half of it."""
+FIRST = 1200
+"""So many rows of an order are found first: they are found fast, and few people look further."""
+_PICTURE_BYTES = 64 << 20
+_ORDER_BYTES = 128 << 20
+_FEW = 32
+_MANY = 200
+
+
+class Hanging:
+    """A dataset on show; every answer is remembered for as long as there is room."""
+
+    def __init__(self, location: Location, image: str | None) -> None:
+        """Open the latest version, so that a wrong URI is known at once.
+
+        Raises:
+            DatasetNotFound: there is no dataset.
+            ColumnError: it cannot be told which column holds the images.
+        """
+        self.location = location
+        self._image = image
+        self._views: Kept[int, View] = Kept(_FEW, _one)
+        self._scales: Kept[int, tuple[Scale, ...]] = Kept(_FEW, _one)
+        self._shapes: Kept[tuple[int, str | None], tuple[Shape, ...]] = Kept(_MANY, _one)
+        self._orders: Kept[tuple[Any, ...], Chosen] = Kept(
+            _ORDER_BYTES, lambda chosen: int(chosen.ids.nbytes)
+        )
+        self._thumbnails: Kept[tuple[int, int], bytes | None] = Kept(
+            _PICTURE_BYTES, lambda data: len(data or b"-")
+        )
+        self._others: Kept[tuple[Any, ...], Any] = Kept(_MANY, _one)
+        self.view(None)
+
+    def latest(self) -> int:
+        """Give the number of the latest version, which others may just have made."""
+        return int(open_dataset(self.location).version)
+
+    def view(self, version: int | None) -> View:
+        """Open a version.
+
+        Raises:
+            DatasetError: there is no such version.
+        """
+        number = self.latest() if version is None else version
+        return self._views.get(number, lambda: View.of(self.location, number, self._image))
+
+    def pinned(self, choice: Choice) -> Choice:
+        """Name the version, where a choice means the latest one."""
+        return choice if choice.at is not None else replace(choice, at=self.latest())
+
+    def filter(self, choice: Choice) -> str | None:
+        """Write a choice as one filter in SQL."""
+        schema = self.view(choice.at).schema
+        return choice.filter(
+            [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+        )
+
+    def chosen(self, choice: Choice, until: int | None = FIRST) -> Chosen:
+        """Find the rows of a choice, in order: at least so many of the first ones, or all.
+
+        Raises:
+            BadSQL: Lance cannot run the filter.
+            ColumnError: there is no such column to order by.
+        """
+        view, where = self.view(choice.at), self.filter(choice)
+        first = FIRST if until is not None and until <= FIRST else None
+        key = (view.version, where, choice.sort, first)
+        return self._orders.get(key, lambda: view.choose(where, choice.sort or None, first=first))
+
+    def scales(self, version: int | None) -> tuple[Scale, ...]:
+        """Give the scales of a version."""
+        view = self.view(version)
+        return self._scales.get(view.version, lambda: tuple(scales(view)))
+
+    def shapes(self, choice: Choice) -> tuple[Shape, ...]:
+        """Count the rows of a choice on every scale.
+
+        Raises:
+            BadSQL: Lance cannot run the filter.
+        """
+        view, where, on = self.view(choice.at), self.filter(choice), self.scales(choice.at)
+        return self._shapes.get((view.version, where), lambda: tuple(shapes(view, on, where)))
+
+    def thumbnail(self, version: int, row: int) -> bytes | None:
+        """Give a row's picture, small; None where it cannot be read."""
+        view = self.view(version)
+        return self._thumbnails.get((version, row), lambda: thumbnail(view.images([row])[0], THUMBNAIL))
+
+    def history(self) -> VersionsReport:
+        """List the latest versions, the oldest first."""
+        key = ("versions", self.latest())
+        options = self.location.storage_options
+        return self._remembered(
+            key, lambda: versions(self.location.uri, limit=_MANY, storage_options=options)
+        )
+
+    def difference(self, before: int, after: int) -> DiffReport:
+        """Compare two versions."""
+        options = self.location.storage_options
+        return self._remembered(
+            ("diff", before, after), lambda: diff(self.location.uri, before, after, storage_options=options)
+        )
+
+    def moved(self, before: int, after: int, column: str) -> list[int]:
+        """Find the rows with another label in the later version."""
+        return self._remembered(
+            ("moved", before, after, column),
+            lambda: rows_moved(self.view(before).dataset, self.view(after).dataset, column).tolist(),
+        )
+
+    def _remembered(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        found: T = self._others.get(key, make)
+        return found
+
+
+def _one(value: object) -> Literal[1]:
+    return 1

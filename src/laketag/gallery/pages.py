@@ -1,0 +1,329 @@
+"""The pages of a gallery: what each shows, found in the dataset and filled into its template."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from laketag.errors import BadSQL, ColumnError, DatasetError
+from laketag.gallery import words
+from laketag.gallery.choice import Choice
+from laketag.gallery.drawing import Histogram, drawn, histogram
+from laketag.gallery.hanging import Hanging
+from laketag.lake.browsing import RowIds, View, can_order, vector_columns
+from laketag.lake.query import default_columns
+from laketag.lake.shapes import Scale, shape
+from laketag.lake.showing import provenance
+
+PAGE = 60
+_ALIKE = 18
+_BESIDE = 6
+_CAPTIONS = ("caption", "txt", "text", "alt", "title")
+_KEY, _URL, _HASH = "__key__", "__url__", "DHASH"
+_MARKS = 3
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a card says of a row."""
+
+    column: str
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """A row among others."""
+
+    row: int
+    href: str
+    src: str
+    key: str
+    caption: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Makes the pages of one dataset."""
+
+    hanging: Hanging
+    stamp: str
+    """Part of every picture's address, so that a browser never shows those of an earlier server."""
+
+    def grid(self, choice: Choice, offset: int) -> str:
+        """Show pictures, filters and histograms. A filter that cannot be run is said in the page."""
+        choice = self._settled(choice)
+        values = self._frame(choice) | {"error": None, "offset": offset}
+        try:
+            values |= self._chosen(choice, offset) | {"facets": self._facets(choice)}
+        except (BadSQL, ColumnError) as error:
+            everything = Choice(choice.at)
+            values |= {"error": str(error), "cards": [], "total": 0, "next": None, "command": ""}
+            values |= {"facets": self._facets(everything), "keys": "", "where": None}
+        return drawn("grid.html", **values)
+
+    def more(self, choice: Choice, offset: int) -> str:
+        """Give the next cards alone."""
+        return drawn("more.html", **self._chosen(self._settled(choice), offset))
+
+    def row(self, choice: Choice, row: int) -> str | None:
+        """Show an image with all columns of its row, and those beside it; None where there is no such row."""
+        choice = self._settled(choice)
+        view = self.hanging.view(choice.at)
+        [found] = view.rows([row], default_columns(view.schema))
+        if found is None:
+            return None
+        labels, others = _split(view.schema, found)
+        values = self._frame(choice) | {
+            "row": row,
+            "key": _key(found, row),
+            "caption": _caption(found),
+            "src": f"/image/{self.stamp}/{view.version}/{row}",
+            "labels": labels,
+            "others": others,
+            "beside": self._beside(choice, row),
+            "alike": choice.address(f"/alike/{row}") if _likeness(view) else None,
+        }
+        return drawn("row.html", **values)
+
+    def alike(self, choice: Choice, row: int) -> str:
+        """Show the rows that are like a row: by a vector column, or else by the hash of `quality`."""
+        choice = self._settled(choice)
+        view = self.hanging.view(choice.at)
+        column = _likeness(view)
+        if column is None:
+            raise ColumnError(
+                "no column says which images are alike; tag them with quality, or keep a vector"
+            )
+        find = view.alike if column == _HASH else view.nearest
+        found = find(column, row, _ALIKE)
+        notes = {one: _likeness_note(column, distance) for one, distance in found}
+        cards = self._cards(choice, [one for one, _ in found], notes)
+        back = choice.address(f"/row/{row}")
+        return drawn("alike.html", **self._frame(choice), cards=cards, column=column, back=back, row=row)
+
+    def compare(self, choice: Choice, before: int | None, column: str, offset: int) -> str:
+        """Show two versions side by side: what changed, how a column lies in both, the rows that moved."""
+        choice = self._settled(Choice(choice.at))
+        after = choice.at or 0
+        numbers = [each.version for each in self.hanging.history().versions if each.version < after]
+        before = before or (numbers[-1] if numbers else after)
+        difference = self.hanging.difference(before, after)
+        both = set(self.hanging.view(before).schema.names)
+        columns = [scale.column for scale in self.hanging.scales(after)]
+        moved = {each.column: each.moved for each in difference.labels}
+        # The most telling one: whose labels moved most, or else the first label.
+        chosen = (
+            column if column in columns else max(columns, key=lambda each: moved.get(each, 0), default="")
+        )
+        values = self._frame(choice) | {"difference": difference, "before": before, "after": after}
+        values |= {"columns": columns, "column": chosen, "moved": moved}
+        values |= {"sides": self._sides(before, after, chosen) if chosen else []}
+        values |= self._moved(before, after, chosen if chosen in both else None, offset)
+        return drawn("compare.html", **values)
+
+    def keys(self, choice: Choice) -> Iterator[tuple[str, str]]:
+        """Give key and shard of all chosen rows, in order."""
+        choice = self._settled(choice)
+        view = self.hanging.view(choice.at)
+        columns = [name for name in (_KEY, _URL) if name in view.schema.names]
+        ids = self.hanging.chosen(choice, None).ids
+
+        def found() -> Iterator[tuple[str, str]]:
+            for start in range(0, len(ids), 5000):
+                some = ids[start : start + 5000]
+                for one, row in zip(some, view.rows(some, columns), strict=True):
+                    yield _key(row or {}, int(one)), str((row or {}).get(_URL, ""))
+
+        return found()
+
+    def problem(self, message: str) -> str:
+        """Say in a page that something cannot be shown."""
+        return drawn("problem.html", uri=self.hanging.location.uri, message=message)
+
+    def _settled(self, choice: Choice) -> Choice:
+        """Name the version, and drop bounds that keep everything."""
+        choice = self.hanging.pinned(choice)
+        scales = {scale.column: scale for scale in self.hanging.scales(choice.at)}
+        bounds = []
+        for bound in choice.bounds:
+            scale = scales.get(bound.column)
+            if scale is not None and scale.is_number:
+                low = None if bound.low is not None and bound.low <= scale.edges[0] else bound.low
+                high = None if bound.high is not None and bound.high >= scale.edges[-1] else bound.high
+                bound = replace(bound, low=low, high=high)
+            if (bound.low, bound.high) != (None, None):
+                bounds.append(bound)
+        return replace(choice, bounds=tuple(bounds))
+
+    def _frame(self, choice: Choice) -> dict[str, Any]:
+        view = self.hanging.view(choice.at)
+        return {
+            "uri": self.hanging.location.uri,
+            "name": self.hanging.location.uri.rstrip("/").rpartition("/")[2],
+            "choice": choice,
+            "rows": view.dataset.count_rows(),
+            "versions": list(reversed(self.hanging.history().versions)),
+            "sorts": [
+                field.name for field in view.schema if can_order(field) and field.name in view.readable
+            ],
+            "page": PAGE,
+        }
+
+    def _chosen(self, choice: Choice, offset: int) -> dict[str, Any]:
+        chosen = self.hanging.chosen(choice, offset + PAGE)
+        last = offset + PAGE
+        where = self.hanging.filter(choice)
+        return {
+            "cards": self._cards(choice, chosen.ids[offset:last]),
+            "total": chosen.total,
+            "where": where,
+            "next": choice.address("/", offset=last) if chosen.total > last else None,
+            "more": choice.address("/more", offset=last) if chosen.total > last else None,
+            "command": _export(self.hanging.location.uri, where, self._earlier(choice)),
+            "keys": choice.address("/keys.txt"),
+        }
+
+    def _earlier(self, choice: Choice) -> int | None:
+        """Give the version, where it is not the latest."""
+        return None if choice.at == self.hanging.latest() else choice.at
+
+    def _facets(self, choice: Choice) -> list[Histogram]:
+        whole = self.hanging.shapes(Choice(choice.at))
+        shapes = self.hanging.shapes(choice)
+        return [histogram(each, of) for each, of in zip(shapes, whole, strict=True)]
+
+    def _cards(
+        self, choice: Choice, ids: Sequence[int] | RowIds, notes: Mapping[int, str] | None = None
+    ) -> list[Card]:
+        view = self.hanging.view(choice.at)
+        names = set(view.schema.names)
+        marked = _marked(choice, self.hanging.scales(choice.at))
+        errors = [name for name in _error_columns(view.schema) if name not in marked]
+        wanted = dict.fromkeys([_KEY, *_CAPTIONS, *marked, *errors])
+        cards = []
+        for one, row in zip(ids, view.rows(ids, [name for name in wanted if name in names]), strict=True):
+            number, found = int(one), row or {}
+            marks = [Mark("distance", notes[number])] if notes else _marks(found, marked, errors)
+            cards.append(
+                Card(
+                    number,
+                    choice.address(f"/row/{number}"),
+                    f"/thumbnail/{self.stamp}/{view.version}/{number}",
+                    _key(found, number),
+                    _caption(found),
+                    tuple(marks),
+                )
+            )
+        return cards
+
+    def _beside(self, choice: Choice, row: int) -> dict[str, Any]:
+        """Find what comes before and after a row in the order that it was found in."""
+        try:
+            ids = self.hanging.chosen(choice).ids
+        except (BadSQL, ColumnError):
+            ids = self.hanging.chosen(Choice(choice.at)).ids
+        [at] = (ids == row).nonzero()[0][:1].tolist() or [None]
+        if at is None:
+            return {"place": None, "cards": [], "previous": None, "next": None}
+        start = max(0, at - _BESIDE)
+        cards = self._cards(choice, ids[start : at + _BESIDE + 1])
+        links = {card.row: card.href for card in cards}
+        step = {"previous": at - 1, "next": at + 1}
+        found = {name: links.get(int(ids[to])) if 0 <= to < len(ids) else None for name, to in step.items()}
+        return {"place": at + 1, "cards": cards, **found}
+
+    def _sides(self, before: int, after: int, column: str) -> list[Histogram | None]:
+        """Draw a column in both versions on the later one's scale; None where one has no such column."""
+        [scale] = [each for each in self.hanging.scales(after) if each.column == column]
+        views = [self.hanging.view(version) for version in (before, after)]
+        return [
+            histogram(shape(scale, view.values([column])[column])) if column in view.schema.names else None
+            for view in views
+        ]
+
+    def _moved(self, before: int, after: int, column: str | None, offset: int) -> dict[str, Any]:
+        if column is None:
+            return {"moves": [], "moved_rows": 0, "next": None}
+        rows = self.hanging.moved(before, after, column)
+        some = rows[offset : offset + PAGE]
+        cards = self._cards(Choice(after), some)
+        olds, news = (self.hanging.view(each).rows(some, [column]) for each in (before, after))
+        moves = [
+            {
+                "card": card,
+                "before": words.cell((old or {}).get(column)),
+                "after": words.cell((new or {}).get(column)),
+            }
+            for card, old, new in zip(cards, olds, news, strict=True)
+        ]
+        return {
+            "moves": moves,
+            "moved_rows": len(rows),
+            "next": offset + PAGE if offset + PAGE < len(rows) else None,
+        }
+
+
+def _export(uri: str, where: str | None, at: int | None) -> str:
+    command = ["laketag", "export", uri, "selection/{000000..}.tar"]
+    command += ["--where", where] if where else []
+    return shlex.join(command + (["--at", str(at)] if at is not None else []))
+
+
+def _marked(choice: Choice, scales: Sequence[Scale]) -> list[str]:
+    """Choose what cards say: what they are in order of, what filters speak of, then tags and scores."""
+    sort = choice.sort.rpartition(" ")[0] if choice.sort.endswith(" desc") else choice.sort
+    labels = [scale.column for scale in scales if scale.is_label and not scale.column.endswith("_ERROR")]
+    first = [name for end in ("_TAG", "_SCORE") for name in labels if name.endswith(end)]
+    asked = [bound.column for bound in choice.bounds] + [tags.column for tags in choice.tags]
+    found = [name for name in dict.fromkeys([sort, *asked, *first, *labels]) if name and name != _KEY]
+    return found[:_MARKS]
+
+
+def _marks(row: Mapping[str, Any], columns: Sequence[str], errors: Sequence[str]) -> list[Mark]:
+    marks = [Mark(name, words.cell(row[name])) for name in columns if row.get(name) is not None]
+    reasons = dict.fromkeys(str(row[name]) for name in errors if row.get(name) is not None)
+    return marks + [Mark("error", reason, is_error=True) for reason in reasons]
+
+
+def _error_columns(schema: pa.Schema) -> list[str]:
+    return [name for name in provenance(schema) if name.endswith("_ERROR")]
+
+
+def _split(schema: pa.Schema, row: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Tell what laketag said of a row from what came with it."""
+    shown = [(name, words.cell(value), value is None) for name, value in row.items()]
+    made_by = provenance(schema)
+    return [each for each in shown if each[0] in made_by], [each for each in shown if each[0] not in made_by]
+
+
+def _key(row: Mapping[str, Any], number: int) -> str:
+    return str(row.get(_KEY) or f"row {number}")
+
+
+def _caption(row: Mapping[str, Any]) -> str:
+    found = next((row[name] for name in _CAPTIONS if isinstance(row.get(name), str)), "")
+    return str(found)
+
+
+def _likeness(view: View) -> str | None:
+    """Name the column that tells how alike images are."""
+    has_hash = _HASH in view.schema.names and pa.types.is_int64(view.schema.field(_HASH).type)
+    return next(iter(vector_columns(view.schema)), _HASH if has_hash else None)
+
+
+def _likeness_note(column: str, distance: float) -> str:
+    return (
+        words.count(int(distance), "other bit") if column == _HASH else f"distance {words.number(distance)}"
+    )
+
+
+def no_such(what: str) -> DatasetError:
+    """Say that an address leads to nothing."""
+    return DatasetError(f"there is no {what}; go back to the first page")

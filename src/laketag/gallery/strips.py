@@ -1,0 +1,118 @@
+"""Strips of pictures for a report: some of each bucket, the lowest and the highest."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from laketag.gallery import words
+from laketag.gallery.pictures import thumbnails
+from laketag.lake import sql
+from laketag.lake.browsing import ROW_ID, RowIds, View
+from laketag.lake.shapes import Shape, as_numbers
+
+_SIDE = 160
+_QUALITY = 62
+_EACH = 7
+_BUCKETS = 5
+_ENDS = 7
+_AT_ONCE = 32
+# As text in the page; the page itself is small beside it, and must be one that a mail takes.
+_ROOM = 8 << 20
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A picture in a strip."""
+
+    row: int
+    said: str
+    """Below it."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some pictures of a bucket."""
+
+    title: str
+    rows: int | None
+    """Rows of the bucket; None where it is no bucket."""
+    pictures: tuple[Hung, ...]
+
+
+@dataclass
+class Album:
+    """The pictures of a page: each is read once, however many strips it hangs in."""
+
+    view: View
+    rows: dict[int, None] = field(default_factory=dict)
+    pictures: int = 0
+
+    def hang(self, ids: Sequence[int] | RowIds, said: Sequence[str]) -> tuple[Hung, ...]:
+        """Ask for the pictures of some rows."""
+        self.rows |= dict.fromkeys(int(one) for one in ids)
+        return tuple(Hung(int(one), text) for one, text in zip(ids, said, strict=True))
+
+    def filled(self) -> dict[int, str]:
+        """Read and shrink what was asked for, as long as there is room: base64 by row."""
+        found: dict[int, str] = {}
+        room, rows = _ROOM, list(self.rows)
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            for row, small in zip(some, thumbnails(self.view.images(some), _SIDE, _QUALITY), strict=True):
+                text = base64.b64encode(small).decode() if small else ""
+                room -= len(text)
+                if text and room >= 0:
+                    found[row] = text
+        self.pictures = len(found)
+        return found
+
+
+def strips(view: View, shape: Shape, album: Album) -> list[Strip]:
+    """Choose pictures of a column: at random from each bucket, always the same, then the two ends."""
+    scale = shape.scale
+    table = view.values([scale.column])
+    ids: RowIds = table[ROW_ID].to_numpy()
+    if not scale.is_number:
+        values = table[scale.column].combine_chunks().dictionary_encode()
+        kinds, codes = values.dictionary.to_pylist(), values.indices.fill_null(-1).to_numpy()
+        return [
+            _strip(str(tag), ids[codes == kinds.index(tag)], None, album)
+            for tag in scale.tags
+            if tag in kinds
+        ]
+    numbers = as_numbers(table[scale.column])
+    edges = np.array(scale.edges)[:: max(1, -(-(len(scale.edges) - 1) // _BUCKETS))]
+    bucket = np.searchsorted(edges[1:], numbers, side="right")
+    found = []
+    for at in range(len(edges)):
+        inside = (bucket == at) & ~np.isnan(numbers)
+        found.append(_strip(_title(edges, at), ids[inside], numbers[inside], album))
+    ends = [
+        _end(view, scale.column, name, order, album) for name, order in (("Highest", " desc"), ("Lowest", ""))
+    ]
+    return [*(strip for strip in found if strip.rows), *ends]
+
+
+def _title(edges: npt.NDArray[np.float64], at: int) -> str:
+    low = words.number(float(edges[at]))
+    if at + 1 == len(edges):
+        return f"{low} and more"
+    high = words.number(float(edges[at + 1]))
+    return f"{low} to {high}" if at else f"below {high}"
+
+
+def _strip(title: str, ids: RowIds, numbers: npt.NDArray[np.float64] | None, album: Album) -> Strip:
+    chosen = np.sort(np.random.default_rng(0).choice(len(ids), min(_EACH, len(ids)), replace=False))
+    said = [""] * len(chosen) if numbers is None else [words.number(float(one)) for one in numbers[chosen]]
+    return Strip(title, len(ids), album.hang(ids[chosen], said))
+
+
+def _end(view: View, column: str, title: str, order: str, album: Album) -> Strip:
+    ids = view.choose(f"{sql.name(column)} is not null", column + order, first=_ENDS).ids
+    said = [words.cell((row or {}).get(column)) for row in view.rows(ids, [column])]
+    return Strip(title, None, album.hang(ids, said))
