@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from laketag.errors import DatasetError, LaketagError
+from laketag.errors import LaketagError
 from laketag.gallery.choice import Choice, whole
 from laketag.gallery.guard import Guard
 from laketag.gallery.hanging import Hanging
@@ -29,6 +30,9 @@ _BROKEN = (
 )
 
 
+_NO_PAGE = "There is no such page, or no such row in this version."
+
+
 def gallery(hanging: Hanging, hosts: frozenset[str] = frozenset(), token: str | None = None) -> ASGIApp:
     """Make the app of a gallery.
 
@@ -37,73 +41,93 @@ def gallery(hanging: Hanging, hosts: frozenset[str] = frozenset(), token: str | 
         hosts: the names by which it may be called; any where empty.
         token: what a reader must show; none is asked for where None.
     """
-    pages = Pages(hanging, secrets.token_hex(4))
-
-    def page(make: Callable[[Request], str | None]) -> Callable[[Request], Response]:
-        def answer(request: Request) -> Response:
-            try:
-                made = make(request)
-            except LaketagError as error:
-                return HTMLResponse(pages.problem(str(error)), 400)
-            return HTMLResponse(made) if made is not None else HTMLResponse(pages.problem(_NO_ROW), 404)
-
-        return answer
-
-    def compare(request: Request) -> str:
-        asked = request.query_params
-        before = whole(asked["with"], "the version to compare with") if asked.get("with") else None
-        return pages.compare(_choice(request), before, asked.get("column", ""), _offset(request))
-
-    def thumbnail(request: Request) -> Response:
-        version, row = request.path_params["version"], request.path_params["row"]
-        return _shown(hanging.thumbnail(version, row), "image/webp")
-
-    def image(request: Request) -> Response:
-        view = hanging.view(request.path_params["version"])
-        found = picture(view.images([request.path_params["row"]])[0])
-        return _shown(found.data if found else None, found.media_type if found else "")
-
-    def keys(request: Request) -> Response:
-        is_json = request.path_params["form"] == "jsonl"
-        try:
-            lines = _lines(pages.keys(_choice(request)), is_json)
-        except LaketagError as error:
-            return HTMLResponse(pages.problem(str(error)), 400)
-        name = f"keys.{'jsonl' if is_json else 'txt'}"
-        kind = "application/jsonl" if is_json else "text/plain; charset=utf-8"
-        return StreamingResponse(
-            lines, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'}
-        )
-
+    answers = _Answers(hanging, Pages(hanging, secrets.token_hex(4)))
     app = Starlette(
         routes=[
-            Route("/", page(lambda request: pages.grid(_choice(request), _offset(request)))),
-            Route("/more", page(lambda request: pages.more(_choice(request), _offset(request)))),
-            Route("/row/{row:int}", page(lambda r: pages.row(_choice(r), r.path_params["row"]))),
-            Route("/alike/{row:int}", page(lambda r: pages.alike(_choice(r), r.path_params["row"]))),
-            Route("/compare", page(compare)),
-            Route("/keys.{form:str}", keys),
-            Route("/thumbnail/{stamp}/{version:int}/{row:int}", _pictured(thumbnail)),
-            Route("/image/{stamp}/{version:int}/{row:int}", _pictured(image)),
+            Route("/", answers.page(answers.grid)),
+            Route("/more", answers.page(answers.more)),
+            Route("/row/{row}", answers.page(answers.row)),
+            Route("/alike/{row}", answers.page(answers.alike)),
+            Route("/compare", answers.page(answers.compare)),
+            Route("/keys.{form}", answers.keys),
+            Route("/thumbnail/{stamp}/{version}/{row}", answers.thumbnail),
+            Route("/image/{stamp}/{version}/{row}", answers.image),
             Mount("/static", StaticFiles(packages=[("laketag.gallery", "static")])),
         ],
-        exception_handlers={404: lambda request, error: HTMLResponse(pages.problem(_NO_PAGE), 404)},
+        exception_handlers={404: lambda request, error: answers.problem(_NO_PAGE, 404)},
     )
     return Guard(app, hosts, token)
 
 
-_NO_ROW = "There is no such row in this version."
-_NO_PAGE = "There is no such page."
+@dataclass(frozen=True)
+class _Answers:
+    """What answers at each address. Starlette runs them in threads."""
 
+    hanging: Hanging
+    pages: Pages
 
-def _pictured(answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    def shown(request: Request) -> Response:
+    def page(self, make: Callable[[Request], str | None]) -> Callable[[Request], Response]:
+        """Make an answer of what gives a page; None is one that is not there."""
+
+        def answer(request: Request) -> Response:
+            try:
+                made = make(request)
+            except LaketagError as error:
+                return self.problem(str(error), 400)
+            return self.problem(_NO_PAGE, 404) if made is None else HTMLResponse(made)
+
+        return answer
+
+    def problem(self, message: str, status: int) -> Response:
+        """Say in a page what is wrong."""
+        return HTMLResponse(self.pages.problem(message), status)
+
+    def grid(self, request: Request) -> str:
+        return self.pages.grid(_choice(request), _offset(request))
+
+    def more(self, request: Request) -> str:
+        return self.pages.more(_choice(request), _offset(request))
+
+    def row(self, request: Request) -> str | None:
+        return self.pages.row(_choice(request), _part(request, "row"))
+
+    def alike(self, request: Request) -> str:
+        return self.pages.alike(_choice(request), _part(request, "row"))
+
+    def compare(self, request: Request) -> str:
+        asked = request.query_params
+        before = whole(asked["with"], "the version to compare with") if asked.get("with") else None
+        return self.pages.compare(_choice(request), before, asked.get("column", ""), _offset(request))
+
+    def thumbnail(self, request: Request) -> Response:
         try:
-            return answer(request)
-        except DatasetError:
+            return _shown(
+                self.hanging.thumbnail(_part(request, "version"), _part(request, "row")), "image/webp"
+            )
+        except LaketagError:
             return _shown(None, "")
 
-    return shown
+    def image(self, request: Request) -> Response:
+        try:
+            view = self.hanging.view(_part(request, "version"))
+            found = picture(view.images([_part(request, "row")])[0])
+        except LaketagError:
+            found = None
+        return _shown(found.data, found.media_type) if found else _shown(None, "")
+
+    def keys(self, request: Request) -> Response:
+        form = request.path_params["form"]
+        if form not in _FORMS:
+            return self.problem(_NO_PAGE, 404)
+        try:
+            lines = _lines(self.pages.keys(_choice(request)), form == "jsonl")
+        except LaketagError as error:
+            return self.problem(str(error), 400)
+        headers = {"content-disposition": f'attachment; filename="keys.{form}"'}
+        return StreamingResponse(lines, media_type=_FORMS[form], headers=headers)
+
+
+_FORMS = {"jsonl": "application/jsonl", "txt": "text/plain; charset=utf-8"}
 
 
 def _shown(data: bytes | None, media_type: str) -> Response:
@@ -114,6 +138,10 @@ def _shown(data: bytes | None, media_type: str) -> Response:
 
 def _choice(request: Request) -> Choice:
     return Choice.of(request.query_params.multi_items())
+
+
+def _part(request: Request, name: str) -> int:
+    return whole(request.path_params[name], f"the {name}")
 
 
 def _offset(request: Request) -> int:

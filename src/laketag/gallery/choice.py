@@ -14,6 +14,10 @@ _NONE = ""
 """Stands for no value among tags; SQL's own word for an empty text is not needed often enough."""
 
 
+# More than any version or row has, and less than Lance can be asked for.
+_DIGITS = 18
+
+
 @dataclass(frozen=True)
 class Bound:
     """A range of a column of numbers."""
@@ -120,7 +124,7 @@ def whole(text: str, what: str) -> int:
     Raises:
         DatasetError: it is none.
     """
-    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
         raise DatasetError(f"{what} is {text!r}, which is not a number; go back to the first page")
     return int(text)
 

@@ -14,10 +14,11 @@ from laketag.gallery import words
 from laketag.gallery.choice import Choice
 from laketag.gallery.drawing import Histogram, drawn, histogram
 from laketag.gallery.hanging import Hanging
-from laketag.lake.browsing import RowIds, View, can_order, vector_columns
+from laketag.lake.browsing import RowIds, View, can_order
 from laketag.lake.query import default_columns
 from laketag.lake.shapes import Scale, shape
 from laketag.lake.showing import provenance
+from laketag.lake.similar import is_vector
 
 PAGE = 60
 _ALIKE = 18
@@ -315,7 +316,8 @@ def _caption(row: Mapping[str, Any]) -> str:
 def _likeness(view: View) -> str | None:
     """Name the column that tells how alike images are."""
     has_hash = _HASH in view.schema.names and pa.types.is_int64(view.schema.field(_HASH).type)
-    return next(iter(vector_columns(view.schema)), _HASH if has_hash else None)
+    vectors = [field.name for field in view.schema if is_vector(field)]
+    return next(iter(vectors), _HASH if has_hash else None)
 
 
 def _likeness_note(column: str, distance: float) -> str:

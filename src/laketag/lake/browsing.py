@@ -16,6 +16,7 @@ from laketag.lake import sql
 from laketag.lake.dataset import image_column, is_image_like, open_dataset, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
+from laketag.lake.similar import near
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -126,10 +127,8 @@ class View:
         vector = found and found[column]
         if vector is None:
             return []
-        query = {"column": column, "q": pa.array(vector, self.schema.field(column).type.value_type)}
-        table = self.dataset.scanner(
-            columns=[], nearest={**query, "k": count + 1}, with_row_id=True
-        ).to_table()
+        wanted = near(column, pa.array(vector, self.schema.field(column).type.value_type), limit=count + 1)
+        table = self.dataset.scanner(columns=[], nearest=wanted, with_row_id=True).to_table()
         pairs = zip(table[ROW_ID].to_pylist(), table["_distance"].to_pylist(), strict=True)
         return [(one, distance) for one, distance in pairs if one != row][:count]
 
@@ -156,15 +155,6 @@ class View:
             )
             for batch in scanner.to_batches():
                 yield from batch.to_pylist()
-
-
-def vector_columns(schema: pa.Schema) -> list[str]:
-    """Name the columns of vectors, by which rows can be alike."""
-    return [
-        field.name
-        for field in schema
-        if pa.types.is_fixed_size_list(field.type) and pa.types.is_floating(field.type.value_type)
-    ]
 
 
 def can_order(field: pa.Field) -> bool:

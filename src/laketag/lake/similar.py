@@ -61,9 +61,14 @@ def nearest(dataset: LanceDataset, key: str, column: str, *, limit: int) -> dict
         raise ColumnError(f"no row has the key {key!r}; `laketag query --columns {KEY}` lists them")
     if vectors.null_count:
         raise ColumnError(f"the row {key!r} has no vector in {column!r}; its error column says why")
+    return near(column, vectors.flatten(), limit=limit)
+
+
+def near(column: str, vector: pa.Array, *, limit: int) -> dict[str, Any]:
+    """Say how a scanner looks for the rows nearest to a vector."""
     return {
         "column": column,
-        "q": vectors.flatten().to_numpy(zero_copy_only=False),
+        "q": vector.to_numpy(zero_copy_only=False),
         "k": limit,
         "nprobes": _PROBES,
         "refine_factor": _REFINE,
