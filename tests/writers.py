@@ -166,6 +166,12 @@ def index(uri: str) -> None:
     lance.dataset(uri).create_scalar_index("number", "BTREE")
 
 
+def index_and_compact(uri: str) -> None:
+    index(uri)
+    update_another_column(uri)
+    compact(uri)
+
+
 def configure(uri: str) -> None:
     lance.dataset(uri).update_config({"someone": "was here"})
 
@@ -191,7 +197,8 @@ WRITES = [
     *map(Write, (update_another_column, update_another_column_in_place)),
     *map(Write, (replace_images, replace_images_in_place, replace_the_images_file, merge_insert)),
     *map(Write, (compact, delete_and_compact, replace_images_and_compact, a_long_day)),
-    *map(Write, (add_a_column, drop_a_column, rename_a_column, cast_a_column, index, configure)),
+    *map(Write, (add_a_column, drop_a_column, rename_a_column, cast_a_column, index, index_and_compact)),
+    Write(configure),
     Write(restore, takes_labels=True),
 ]
 POINTLESS = [

@@ -37,6 +37,11 @@ def compact(dataset: lance.LanceDataset) -> None:
     dataset.optimize.compact_files(target_rows_per_fragment=1000)
 
 
+def index_and_compact(dataset: lance.LanceDataset) -> None:
+    dataset.create_scalar_index("number", "BTREE")
+    compact(lance.dataset(dataset.uri))
+
+
 def delete(dataset: lance.LanceDataset) -> None:
     dataset.delete("number >= 290")
 
@@ -65,6 +70,7 @@ def replace_images_and_compact(dataset: lance.LanceDataset) -> None:
 
 CHANGES = [
     Change(compact),
+    Change(index_and_compact),
     Change(delete),
     Change(delete_and_compact),
     Change(add_a_column),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ COMMIT_KEY = "laketag.commit"
 RESERVED_KEY = "laketag.reserved"
 """In the transaction of a version that made columns and gave them no labels yet."""
 _QUICK_TRIES = 50
+_READING = threading.Lock()
 _DROPPED = -2  # Lance's own mark for a field that a data file holds and no one reads
 
 
@@ -289,9 +291,30 @@ def read_transaction(dataset: LanceDataset, version: int) -> Any:
     """Read what made a version; None where its transaction is gone or cannot be read."""
     try:
         return dataset.read_transaction(version)
-    # TypeError: pylance 14.0.2 cannot make its own value of a compaction that remapped an index.
-    except (OSError, ValueError, TypeError):
+    except TypeError:
+        return _read_rewrite(dataset, version)
+    except (OSError, ValueError):
         return None
+
+
+def _read_rewrite(dataset: LanceDataset, version: int) -> Any:
+    """Read the transaction of a compaction that moved an index along.
+
+    pylance 14.0.2 cannot: its value of a moved index takes five arguments, and is given two. Nobody here
+    asks which indexes were moved, so that any value does.
+    """
+    import lance
+
+    known: Any = lance.LanceOperation
+    with _READING:
+        made = known.RewrittenIndex
+        known.RewrittenIndex = lambda *said: said
+        try:
+            return dataset.read_transaction(version)
+        except (OSError, ValueError, TypeError):
+            return None
+        finally:
+            known.RewrittenIndex = made
 
 
 def transaction_properties(dataset: LanceDataset, version: int) -> dict[str, str] | None:
