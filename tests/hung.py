@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from PIL import Image, ImageDraw
 import laketag
 from laketag.gallery.app import gallery
 from laketag.gallery.hanging import Hanging
+from laketag.gallery.serving import Address, listening
 from laketag.lake.location import Location
 from programs import write_shard
 
@@ -69,7 +69,7 @@ def hung(
 ) -> Iterator[str]:
     """Serve a dataset on a free port; gives the address."""
     app = gallery(Hanging(Location.of(uri), None), hosts, token)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening(Address(port=0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

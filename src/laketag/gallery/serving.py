@@ -58,7 +58,7 @@ def serve(
     hanging = Hanging(Location.of(uri, storage_options), column)
     is_here = _is_loopback(address.host)
     token = address.token or (None if is_here else secrets.token_urlsafe(24))
-    with _listening(address) as listener:
+    with listening(address) as listener:
         app = gallery(hanging, _HERE | {_written(address.host)} if is_here else frozenset(), token)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", server_header=False
@@ -78,16 +78,24 @@ def _require_extra() -> None:
             )
 
 
-def _listening(address: Address) -> socket.socket:
+def listening(address: Address) -> socket.socket:
+    """Open the socket that a gallery answers on.
+
+    Raises:
+        LaketagError: the address cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        return socket.create_server((address.host, address.port), family=family)
+        listener = socket.create_server((address.host, address.port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise LaketagError(
             f"nothing can listen on {address.host} port {address.port} ({reason}); "
             "give another --host or --port, 0 for a free port"
         ) from error
+    # asyncio does not know this socket as TCP: every answer would wait 40 ms for its head to be acknowledged.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _is_loopback(host: str) -> bool:

@@ -139,7 +139,7 @@ class View:
         [at] = np.flatnonzero(ids == row)[:1].tolist() or [None]
         if at is None:
             return []
-        bits = np.bitwise_count(np.bitwise_xor(hashes, hashes[at]).view(np.uint64)).astype(np.int64)
+        bits = np.bitwise_count(np.bitwise_xor(hashes, hashes[at]).view(np.uint64))
         bits[at] = _BITS + 1
         nearest = np.argsort(bits, kind="stable")[:count]
         return [(int(ids[one]), float(bits[one])) for one in nearest.tolist() if bits[one] <= _BITS]

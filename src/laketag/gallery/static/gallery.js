@@ -102,12 +102,16 @@ if (form) {
   const button = document.querySelector("button.filters");
   const facets = document.getElementById("facets");
   document.documentElement.classList.add("scripted");
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    const isOpen = facets.classList.toggle("open");
+  const done = facets.querySelector(".done");
+  const open = (isOpen) => {
+    facets.classList.toggle("open", isOpen);
     button.setAttribute("aria-expanded", String(isOpen));
-    if (isOpen) facets.scrollIntoView({ block: "start" });
-  });
+    (isOpen ? done : button).focus();
+  };
+  button.hidden = done.hidden = false;
+  button.addEventListener("click", () => open(!facets.classList.contains("open")));
+  done.addEventListener("click", () => open(false));
+  facets.addEventListener("keydown", (event) => { if (event.key === "Escape" && facets.classList.contains("open")) open(false); });
 }
 
 for (const auto of document.querySelectorAll("form[data-auto]")) auto.addEventListener("change", () => auto.requestSubmit());
