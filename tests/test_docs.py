@@ -109,11 +109,13 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run_in_order(page: Path, demo_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(demo_folder, tmp_path, dirs_exist_ok=True)
-    program = tmp_path / "bin" / "laketag"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m laketag "$@"\n')
-    program.chmod(0o755)
-    variables = environment() | {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, command in {"laketag": f"{sys.executable} -m laketag", "python": sys.executable}.items():
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        program.chmod(0o755)
+    variables = environment() | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
 
     for example in examples(page):
         if example.file:

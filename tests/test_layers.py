@@ -19,10 +19,14 @@ ALLOWED = {
     "shards": {"errors", "lake", "engines"},
     "tagging": {"errors", "lake", "engines", "taggers"},
     "gallery": {"errors", "lake"},
+    "training": {"errors", "lake", "taggers"},
     "walkthrough": {"errors"},
     "cli": {"errors", "laketag"},
     # The public API: names of the layers, each imported when it is used.
-    "laketag": {"errors", "lake", "taggers", "engines", "shards", "tagging", "gallery", "walkthrough"},
+    "laketag": {
+        *("errors", "lake", "taggers", "engines", "shards", "tagging", "gallery", "training"),
+        "walkthrough",
+    },
     "__main__": {"cli"},
 }
 """What each layer may import of ours, itself apart; `laketag` is the public API."""
@@ -33,7 +37,7 @@ ONLY_IN = {
     "boto3": ("lake",),
     "ray": ("engines.ray",),
     "pyspark": ("engines.spark",),
-    "torch": ("taggers",),
+    "torch": ("taggers", "training"),
     "transformers": ("taggers",),
     "onnxruntime": ("taggers",),
     "typer": ("cli",),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from laketag.tagging.sampling import Estimate
     from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
     from laketag.tagging.speed import Speed
+    from laketag.training.torch_rows import torch_dataset
     from laketag.walkthrough import DemoReport, demo
 
 __version__ = "0.1.0"
@@ -99,6 +100,7 @@ __all__ = [
     "show",
     "tag",
     "tagger",
+    "torch_dataset",
     "versions",
 ]
 
@@ -134,6 +136,7 @@ _HOMES = {
     "laketag.tagging.sampling": ("Estimate",),
     "laketag.tagging.settings": ("ErrorCount", "Rows", "TagReport", "TagSettings"),
     "laketag.tagging.speed": ("Speed",),
+    "laketag.training.torch_rows": ("torch_dataset",),
     "laketag.walkthrough": ("DemoReport", "demo"),
 }
 # Inside their package these go by shorter names.

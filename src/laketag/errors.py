@@ -18,6 +18,7 @@
     ├── JobError                  a run of the line
     │   ├── JobRefused            what was asked for would mix, overwrite or lose labels
     │   └── TooManyErrors         more rows failed than --max-error-rate allows
+    ├── TrainingError             rows for training cannot be given as asked
     ├── MissingExtra              an optional package that is not installed
     └── Interrupted               stopped by a signal, with the work so far staged
 
@@ -95,6 +96,10 @@ class JobRefused(JobError):
 
 class TooManyErrors(JobError):
     """More rows failed than the run allows; nothing was committed."""
+
+
+class TrainingError(LaketagError):
+    """Rows for training cannot be given as asked."""
 
 
 class MissingExtra(LaketagError):

@@ -1,0 +1,1 @@
+"""Rows for training: each once in an epoch, whatever the ranks, workers and interruptions."""
