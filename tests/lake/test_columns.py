@@ -12,8 +12,9 @@ from lance.file import LanceFileWriter
 from datasets import make
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file, write_verified
-from laketag.lake.committing import FragmentColumns, commit_columns, transaction_properties
+from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.location import Location
+from laketag.lake.transactions import transaction_properties
 
 SCHEMA = pa.schema([("SCORE", pa.float32())])
 

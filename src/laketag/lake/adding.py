@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from laketag.errors import CommitError
-from laketag.lake.committing import ATTEMPTS, COMMIT_KEY, is_conflict, version_with
+from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import exists, leaf_ids, open_dataset
 from laketag.lake.location import Location
+from laketag.lake.patience import is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
+from laketag.lake.transactions import COMMIT_KEY, commit, is_conflict, version_with
 from laketag.lake.writing import STORAGE_VERSION
 
 if TYPE_CHECKING:
@@ -63,14 +65,7 @@ def create_dataset(
     )
     transaction = lance.Transaction(0, operation, transaction_properties={**properties, COMMIT_KEY: mark})
     try:
-        made = lance.LanceDataset.commit(
-            location.uri,
-            transaction,
-            storage_options=dict(location.storage_options),
-            enable_stable_row_ids=True,
-            max_retries=0,
-        )
-        return int(made.version)
+        return commit(location, transaction, enable_stable_row_ids=True)
     except OSError as error:
         if exists(location):
             # An answer that got lost looks like somebody else's dataset, but for the mark.
@@ -104,18 +99,22 @@ def append_fragments(
     require_put_if_absent(location)
     mark = uuid.uuid4().hex
     first = open_dataset(location).version
-    for attempt in range(ATTEMPTS):
+
+    def append() -> int:
         dataset = open_dataset(location)
         # Appending is not idempotent: an attempt whose answer got lost must not be made again.
         landed = version_with(dataset, COMMIT_KEY, mark, after=first)
         if landed is not None:
             return landed
         check(dataset)
+        return _append(location, dataset, schema, fragments, {**properties, COMMIT_KEY: mark})
+
+    for attempt in range(ATTEMPTS):
         try:
-            return _append(location, dataset, schema, fragments, {**properties, COMMIT_KEY: mark})
+            return patiently(append, is_of_the_store)
         except OSError as error:
             if not is_conflict(error):
-                raise
+                raise CommitError(f"{location.uri}: the commit failed ({first_line(error)})") from error
             time.sleep(min(2.0, 0.05 * 2**attempt))
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
@@ -133,14 +132,10 @@ def _append(
 
     dataset = _with_columns(dataset, schema)
     made = _metadata(dataset.lance_schema, schema, fragments, dataset.data_storage_version)
-    done = lance.LanceDataset.commit(
-        location.uri,
-        lance.Transaction(
-            dataset.version, lance.LanceOperation.Append(made), transaction_properties=properties
-        ),
-        storage_options=dict(location.storage_options),
-    )
-    return int(done.version)
+    appending = lance.LanceOperation.Append(made)
+    transaction = lance.Transaction(dataset.version, appending, transaction_properties=properties)
+    # An Append holds new fragments only: on top of whatever others commit meanwhile it is right.
+    return commit(location, transaction, max_retries=20)
 
 
 def verify_fragments(location: Location, fragments: Sequence[NewFragment]) -> None:

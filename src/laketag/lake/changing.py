@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from laketag.errors import CommitError
-from laketag.lake.committing import ATTEMPTS, is_conflict
+from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.location import Location
+from laketag.lake.patience import is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
+from laketag.lake.transactions import is_conflict
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -26,7 +28,7 @@ def change(location: Location, make: Callable[[LanceDataset], None]) -> None:
     require_put_if_absent(location)
     for attempt in range(ATTEMPTS):
         try:
-            make(open_dataset(location))
+            patiently(lambda: _make(location, make), is_of_the_store)
         except OSError as error:
             if not is_conflict(error):
                 raise CommitError(f"{location.uri} cannot be changed: {first_line(error)}") from error
@@ -36,6 +38,21 @@ def change(location: Location, make: Callable[[LanceDataset], None]) -> None:
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
     )
+
+
+def _make(location: Location, make: Callable[[LanceDataset], None]) -> None:
+    dataset = open_dataset(location)
+    version = dataset.version
+    try:
+        make(dataset)
+    except OSError as error:
+        # Not to be made twice: the answer may have got lost on its way.
+        if is_of_the_store(error) and open_dataset(location).version != version:
+            raise CommitError(
+                f"{location.uri}: the store did not answer, and the change may have been made; "
+                "`laketag versions` shows it"
+            ) from error
+        raise
 
 
 def set_field_metadata(location: Location, metadata: Mapping[str, Mapping[str, str]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from laketag.lake.columns import ColumnFile, delete_data_file
 from laketag.lake.dataset import leaf_ids, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
+from laketag.lake.transactions import COMMIT_KEY, commit, is_conflict, version_with
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 ATTEMPTS = 20
 PATIENCE = 5
 """Attempts to add columns with their labels before the columns are made first, empty."""
-COMMIT_KEY = "laketag.commit"
 RESERVED_KEY = "laketag.reserved"
 """In the transaction of a version that made columns and gave them no labels yet."""
 _QUICK_TRIES = 50
-_READING = threading.Lock()
 _DROPPED = -2  # Lance's own mark for a field that a data file holds and no one reads
 
 
@@ -81,13 +79,13 @@ def commit_columns(
         CommitError: the dataset changed under every attempt, or no longer fits.
     """
     require_put_if_absent(location)
-    commit = _Commit(location, columns, prepare, properties, open_dataset(location).version)
+    work = _Commit(location, columns, prepare, properties, open_dataset(location).version)
     for attempt in range(ATTEMPTS):
         try:
-            return commit.attempt(is_late=attempt >= PATIENCE)
+            return work.attempt(is_late=attempt >= PATIENCE)
         except OSError as error:
             if not is_conflict(error):
-                arrived = commit.arrived(open_dataset(location))
+                arrived = work.arrived(open_dataset(location))
                 if arrived is not None:
                     return arrived
                 raise CommitError(
@@ -133,15 +131,6 @@ class _Commit:
     def arrived(self, dataset: LanceDataset) -> Version | None:
         found = version_with(dataset, COMMIT_KEY, self.mark, after=self.first_read)
         return None if found is None else Version(found, len(self.units), self.reserved)
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Whether another writer came first."""
-    from lance.commit import CommitConflictError
-
-    # Lance's own methods raise a plain OSError, which says so in its text.
-    text = str(error).lower()
-    return isinstance(error, CommitConflictError) or "conflict" in text or "incompatible transaction" in text
 
 
 def _new(dataset: LanceDataset, columns: pa.Schema) -> pa.Schema:
@@ -206,14 +195,9 @@ def _commit_once(
 def _commit(location: Location, dataset: LanceDataset, operation: Any, properties: Mapping[str, str]) -> int:
     import lance
 
-    committed = lance.LanceDataset.commit(
-        location.uri,
-        lance.Transaction(dataset.version, operation, transaction_properties=dict(properties)),
-        storage_options=dict(location.storage_options),
-        # Lance's own retries would commit the old fragment list again, and undo what others did.
-        max_retries=0,
+    return commit(
+        location, lance.Transaction(dataset.version, operation, transaction_properties=dict(properties))
     )
-    return int(committed.version)
 
 
 def _operation(
@@ -277,47 +261,3 @@ def delete_unused(location: Location, made: Iterable[ColumnFile], used: Sequence
     for file in made:
         if file.name not in kept:
             delete_data_file(location, file.name)
-
-
-def version_with(dataset: LanceDataset, key: str, value: str, *, after: int) -> int | None:
-    """Find the latest version after another one whose transaction carries a property."""
-    for version in range(dataset.version, after, -1):
-        if (transaction_properties(dataset, version) or {}).get(key) == value:
-            return version
-    return None
-
-
-def read_transaction(dataset: LanceDataset, version: int) -> Any:
-    """Read what made a version; None where its transaction is gone or cannot be read."""
-    try:
-        return dataset.read_transaction(version)
-    except TypeError:
-        return _read_rewrite(dataset, version)
-    except (OSError, ValueError):
-        return None
-
-
-def _read_rewrite(dataset: LanceDataset, version: int) -> Any:
-    """Read the transaction of a compaction that moved an index along.
-
-    pylance 14.0.2 cannot: its value of a moved index takes five arguments, and is given two. Nobody here
-    asks which indexes were moved, so that any value does.
-    """
-    import lance
-
-    known: Any = lance.LanceOperation
-    with _READING:
-        made = known.RewrittenIndex
-        known.RewrittenIndex = lambda *said: said
-        try:
-            return dataset.read_transaction(version)
-        except (OSError, ValueError, TypeError):
-            return None
-        finally:
-            known.RewrittenIndex = made
-
-
-def transaction_properties(dataset: LanceDataset, version: int) -> dict[str, str] | None:
-    """Read what a version's transaction carries; None where its transaction is gone."""
-    transaction = read_transaction(dataset, version)
-    return None if transaction is None else dict(transaction.transaction_properties or {})

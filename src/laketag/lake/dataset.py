@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from laketag.errors import ColumnError, DatasetError, DatasetNotFound
 from laketag.lake.location import Location
+from laketag.lake.patience import what_the_store_said
 
 if TYPE_CHECKING:
     from lance import LanceDataset as LanceDataset  # for the layers above, which do not import lance
@@ -25,13 +26,15 @@ def open_dataset(location: Location, version: int | None = None) -> LanceDataset
 
     Raises:
         DatasetNotFound: nothing that Lance can open lies there.
-        DatasetError: there is no such version.
+        DatasetError: there is no such version, or the store does not let us or does not answer.
     """
     import lance
 
     try:
         return lance.dataset(location.uri, version=version, storage_options=dict(location.storage_options))
     except (ValueError, OSError) as error:
+        if "Error performing" in str(error) and "404" not in str(error):
+            raise DatasetError(f"{location.uri} cannot be opened: {what_the_store_said(error)}") from error
         if version is not None and exists(location):
             raise DatasetError(
                 f"{location.uri} has no version {version}; `laketag versions` lists them"

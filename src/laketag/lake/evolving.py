@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from laketag.errors import ColumnError
 from laketag.lake.changing import change, set_field_metadata
-from laketag.lake.committing import FragmentColumns, commit_columns, is_conflict
+from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
+from laketag.lake.transactions import is_conflict
 
 if TYPE_CHECKING:
     from lance import LanceDataset

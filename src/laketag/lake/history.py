@@ -10,11 +10,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from laketag.errors import CommitError, DatasetError
-from laketag.lake.committing import transaction_properties
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
+from laketag.lake.transactions import ATTEMPT_KEY, COMMIT_KEY, transaction_properties
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -235,5 +235,5 @@ def _made_by(dataset: LanceDataset, version: int) -> dict[str, str]:
     return {
         key.removeprefix(_PROPERTY): value
         for key, value in sorted(properties.items())
-        if key.startswith(_PROPERTY) and key != "laketag.commit"
+        if key.startswith(_PROPERTY) and key not in (COMMIT_KEY, ATTEMPT_KEY)
     }

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from laketag.errors import ColumnError
 from laketag.lake.changing import change
-from laketag.lake.committing import is_conflict
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
+from laketag.lake.transactions import is_conflict
 
 if TYPE_CHECKING:
     from lance import LanceDataset

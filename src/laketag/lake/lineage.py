@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from laketag.lake.committing import read_transaction
 from laketag.lake.dataset import column_ids, source
 from laketag.lake.reading import RowRange, ranges_of
+from laketag.lake.transactions import read_transaction
 
 if TYPE_CHECKING:
     from lance import LanceDataset

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from laketag.errors import ShardError
 from laketag.lake.location import Location
-from laketag.lake.patience import patiently
+from laketag.lake.patience import patiently, what_the_store_said
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfss", "tos")
 """Stores whose objects can be listed and read."""
-_CODE = re.compile(r"<Code>(\w+)</Code>")
-_STATUS = re.compile(r"status code: (\d{3} [A-Z][A-Za-z ]+)")
 # What object_store counts to its HTTP client and not to the store; Lance takes all in one dict.
 _OF_THE_CLIENT = (
     *("allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only"),
@@ -110,15 +108,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _why(location: Location, error: Exception) -> str:
-    """Say it in one line. Of what the store answered only codes are repeated: the rest may tell a secret."""
-    text = str(error)
-    status, code = _STATUS.search(text), _CODE.search(text)
-    said = " ".join(found[1].strip() for found in (status, code) if found)
-    why = said or ("it does not answer" if "error sending request" in text else type(error).__name__)
-    hint = (
-        "look at the credentials" if re.match("40[0-3]", said) else "look at the endpoint, and run it again"
-    )
-    return f"{location.uri} cannot be read: the store said {why}; {hint}"
+    return f"{location.uri} cannot be read: {what_the_store_said(error)}"
 
 
 def _object(root: str, found: Any) -> Object:

@@ -3,16 +3,56 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
+
+from laketag.errors import DatasetError
 
 T = TypeVar("T")
 
 LASTS = 300.0
 """Seconds after which a store that does not answer is given up."""
 _LONGEST_PAUSE = 8.0
+# All but "request timeout" and "too many requests" will be refused the next time, too.
+_REFUSED = re.compile(r"status code: 4(?!08|29)")
+
+
+def is_of_the_store(error: Exception) -> bool:
+    """Whether an error of Lance's tells of a store that does not answer, or not for now."""
+    text = str(error)
+    return isinstance(error, OSError) and "Error performing" in text and not _REFUSED.search(text)
+
+
+def what_the_store_said(error: Exception) -> str:
+    """Say it in a few words. Of an answer only codes are repeated: the rest may tell a secret."""
+    text = str(error)
+    found = (re.search(r"status code: (\d{3} [A-Z][A-Za-z ]+)", text), re.search(r"<Code>(\w+)</Code>", text))
+    said = " ".join(match[1].strip() for match in found if match)
+    if not said:
+        return "the store does not answer; look at the endpoint, and run the same command again"
+    hint = "look at the credentials" if said[:3] in ("400", "401", "403") else "run the same command again"
+    return f"the store said {said}; {hint}"
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn what a store refuses, or does not answer, into one line.
+
+    Raises:
+        DatasetError: instead of the store's error; what was staged stays.
+    """
+    try:
+        yield
+    except OSError as error:
+        if "Error performing" not in str(error):
+            raise
+        raise DatasetError(
+            f"{uri} cannot be read or written: {what_the_store_said(error)}; staged work is kept"
+        ) from error
 
 
 def patiently(

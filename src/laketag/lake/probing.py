@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.location import Location
+from laketag.lake.patience import is_of_the_store, patiently
 from laketag.lake.reading import first_line
 from laketag.lake.staged import ROOT, StagedFiles
 
@@ -44,7 +45,7 @@ def _require(uri: str, options: tuple[tuple[str, str], ...]) -> None:
     try:
         if note in notes.names():
             return
-        is_safe = _refuses_a_second(location)
+        is_safe = patiently(lambda: _refuses_a_second(location), is_of_the_store)
         if is_safe:
             notes.write(note, pa.table({"safe": [True]}))
     except (OSError, ValueError) as error:

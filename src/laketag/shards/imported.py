@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 
 from laketag.errors import JobRefused
-from laketag.lake.committing import version_with
 from laketag.lake.dataset import exists, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL, keys_of, present_urls
 from laketag.lake.staged import StagedFiles
+from laketag.lake.transactions import version_with
 from laketag.shards.ledger import Ledger
 from laketag.shards.shard import Shard
 

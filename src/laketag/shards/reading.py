@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from laketag.engines import stopping
 from laketag.errors import Interrupted, ShardError
 from laketag.lake.location import Location
+from laketag.lake.patience import explained
 from laketag.lake.staged import StagedFiles
 from laketag.shards.fragments import Form, FragmentWriter
 from laketag.shards.json_values import Unreadable, parse
@@ -49,12 +50,13 @@ def import_shards(task: ImportTask) -> str:
         ShardError: a shard cannot be read at all, or changed meanwhile.
         Interrupted: the worker was asked to stop.
     """
-    try:
-        record = _read(task, joined=False)
-    except Unordered:
-        record = _read(task, joined=True)
-    if task.folder:
-        stage_record(StagedFiles(task.location, task.folder), record)
+    with explained(task.location.uri):
+        try:
+            record = _read(task, joined=False)
+        except Unordered:
+            record = _read(task, joined=True)
+        if task.folder:
+            stage_record(StagedFiles(task.location, task.folder), record)
     return record.to_json()
 
 

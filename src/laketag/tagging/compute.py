@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from laketag.engines import place, stopping
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
+from laketag.lake.patience import explained
 from laketag.lake.reading import RowRange, scan, values
 from laketag.taggers.digest import input_digest
 from laketag.taggers.pipeline import Pipeline
@@ -130,6 +131,10 @@ class Compute:
 
     def __call__(self, task: Task) -> Done:
         """Compute what is missing of a task, chunk by chunk, and stage it."""
+        with explained(self.location.uri):
+            return self._stage_all(task)
+
+    def _stage_all(self, task: Task) -> Done:
         from laketag.tagging.careful import carefully
 
         dataset = dataset_at(self.location, self.version)

@@ -1,0 +1,135 @@
+"""A store that fails for a while: whatever it was that failed, the run ends right, in one version."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lance
+import pytest
+
+import laketag
+from fakes import DigestLabel, sha256_of
+from proxy import KINDS, Proxy, proxied
+from servers import BUCKET, Store, client, options
+from tars import tar_bytes
+
+pytestmark = pytest.mark.slow
+
+STEPS = {
+    "reading shards": rb"GET \S*/a\.tar",
+    "writing rows": rb"(PUT|POST) \S*/data/",
+    "staging an import": rb"PUT \S*/_laketag/import-",
+    "committing an import": rb"PUT \S*/_versions/",
+}
+TAGGING = {
+    "reading images": rb"GET \S*/data/",
+    "staging labels": rb"PUT \S*/_laketag/[0-9a-f]{32}/",
+    "writing labels": rb"PUT \S*/data/",
+    "committing labels": rb"PUT \S*/_versions/",
+}
+ROWS = 60
+
+
+def put_shard(store: Store, uri: str) -> str:
+    body = tar_bytes([(f"{i}.jpg", b"picture %d" % i * 200) for i in range(ROWS)])
+    place = uri.replace("/dataset", "/a.tar")
+    client(store).put_object(Bucket=BUCKET, Key=place.removeprefix(f"s3://{BUCKET}/"), Body=body)
+    return place
+
+
+def through(proxy: Proxy) -> dict[str, str]:
+    # A request that hangs is given up soon, so that the tests are.
+    return options(proxy.endpoint) | {"timeout": "2s"}
+
+
+def check(store: Store, uri: str, version: int, *, labelled: bool) -> None:
+    dataset = lance.dataset(uri, storage_options=store.options)
+    dataset.validate()
+    rows = dataset.to_table().to_pylist()
+    assert dataset.version == version
+    assert sorted(int(row["__key__"]) for row in rows) == list(range(ROWS))
+    if labelled:
+        assert [row["SHA256"] for row in rows] == [sha256_of(row["jpg"]) for row in rows]
+
+
+def import_through(proxy: Proxy, store: Store, uri: str) -> None:
+    laketag.import_([put_shard(store, uri)], uri, storage_options=through(proxy))
+
+
+def tag_through(proxy: Proxy, store: Store, uri: str) -> None:
+    settings = laketag.TagSettings(chunk_rows=20)
+    laketag.tag(uri, [DigestLabel(batch_size=5)], storage_options=through(proxy), settings=settings)
+
+
+def fail_in_each_step(store: Store, uri: str, kind: str, seconds: float) -> None:
+    """Run an import or a tag for each step, at once, each with its own store that fails there."""
+
+    def importing(step: str) -> None:
+        place = uri.replace("/dataset", f"/{step.replace(' ', '-')}/dataset")
+        with proxied(store.port) as proxy:
+            proxy.fail(kind, STEPS[step], seconds)
+            import_through(proxy, store, place)
+            assert proxy.failed, step
+        check(store, place, 1, labelled=False)
+
+    def tagging(step: str) -> None:
+        place = uri.replace("/dataset", f"/{step.replace(' ', '-')}/dataset")
+        laketag.import_([put_shard(store, place)], place, storage_options=store.options)
+        with proxied(store.port) as proxy:
+            proxy.fail(kind, TAGGING[step], seconds)
+            tag_through(proxy, store, place)
+            assert proxy.failed, step
+        check(store, place, 2, labelled=True)
+
+    steps: list[tuple[Callable[[str], None], str]] = [(importing, step) for step in STEPS]
+    steps += [(tagging, step) for step in TAGGING]
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(run, step) for run, step in steps]:
+            future.result()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_bad_seconds_in_any_step_do_no_harm(store, uri, kind):
+    fail_in_each_step(store, uri, kind, 3.0)
+
+
+def test_a_minute_without_a_store_is_outlived(store, uri):
+    with proxied(store.port) as proxy:
+        proxy.fail("503", STEPS["committing an import"], 60.0)
+        began = time.monotonic()
+        import_through(proxy, store, uri)
+
+    assert time.monotonic() - began > 60
+    check(store, uri, 1, labelled=False)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_an_answer_to_a_commit_that_gets_lost_leaves_one_version(tmp_path, store, uri, made):
+    with proxied(store.port) as proxy:
+        if made:
+            laketag.import_([put_shard(store, uri)], uri, storage_options=store.options)
+            proxy.fail("lose", TAGGING["committing labels"])
+            tag_through(proxy, store, uri)
+        else:
+            proxy.fail("lose", STEPS["committing an import"])
+            import_through(proxy, store, uri)
+
+        assert proxy.failed == 1
+    check(store, uri, 2 if made else 1, labelled=made)
+
+
+def test_an_answer_to_an_appending_commit_that_gets_lost_adds_the_rows_once(tmp_path, store, uri):
+    laketag.import_([put_shard(store, uri)], uri, storage_options=store.options)
+    more = Path(tmp_path, "more.tar")
+    more.write_bytes(tar_bytes([("new.jpg", b"new")]))
+    with proxied(store.port) as proxy:
+        proxy.fail("lose", STEPS["committing an import"])
+        settings = laketag.ImportSettings(append=True)
+        laketag.import_([str(more)], uri, storage_options=through(proxy), settings=settings)
+
+        assert proxy.failed == 1
+    keys = lance.dataset(uri, storage_options=store.options).to_table(columns=["__key__"])["__key__"]
+    assert sorted(keys.to_pylist()) == sorted([*map(str, range(ROWS)), "new"])
