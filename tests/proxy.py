@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 
 KINDS = ("reset", "503", "refuse", "hang")
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_EXPIRED = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
+    b"<Error><Code>ExpiredToken</Code>s3cret</Error>"
+)
 _RESET = struct.pack("ii", 1, 0)  # linger for no time: closing resets
 
 
@@ -24,7 +28,7 @@ class Proxy:
     """The store's port."""
     port: int = 0
     kind: str = ""
-    """How it fails, of `KINDS`; or `lose`: one answer is lost after the store did what it was told."""
+    """How it fails: one of `KINDS`; `expired`, as if credentials had run out; `lose`, one answer is lost."""
     begins: re.Pattern[bytes] = field(default_factory=lambda: re.compile(b"$^"))
     """The request that begins it."""
     seconds: float = 0.0
@@ -33,15 +37,17 @@ class Proxy:
     """Requests, or attempts to connect, that met a fault."""
     _until: float = 0.0
     _begun: bool = False
+    _skip: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def fail(self, kind: str, begins: bytes, seconds: float = 0.0) -> None:
-        """Fail from the next request that matches on; more than once only after another call."""
+    def fail(self, kind: str, begins: bytes, seconds: float = 0.0, *, skip: int = 0) -> None:
+        """Fail from the next request that matches on, or a later one; only after another call again."""
         with self._lock:
+            self._skip = skip
             self.kind, self.begins, self.seconds = kind, re.compile(begins), seconds
             self._begun, self._until, self.failed = False, 0.0, 0
 
@@ -49,6 +55,9 @@ class Proxy:
         """Say how to fail a request, or nothing."""
         with self._lock:
             if not self._begun and self.begins.search(request):
+                if self._skip:
+                    self._skip -= 1
+                    return ""
                 self._begun, self._until = True, time.monotonic() + self.seconds
                 if self.kind == "lose":
                     self.failed += 1
@@ -103,8 +112,8 @@ def _serve(proxy: Proxy, client: socket.socket) -> None:
         answers.start()
         while request := client.recv(1 << 16):
             fault = proxy.fault(request)
-            if fault == "503":
-                client.sendall(_BUSY)
+            if fault in ("503", "expired"):
+                client.sendall(_BUSY if fault == "503" else _EXPIRED)
                 return
             if fault in ("reset", "refuse"):
                 _reset(client)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from laketag.engines.protocol import Engine, Progress
     from laketag.gallery.reporting import ReportMade, report
     from laketag.gallery.serving import Address, serve
+    from laketag.lake.answering import watch_store
     from laketag.lake.cleaning import CleanReport, Kept, Leftover, clean
     from laketag.lake.differing import ColumnChange, ColumnNamed, DiffReport, LabelChange, LabelsMoved, diff
     from laketag.lake.evolving import EvolveReport, add_column, cast_column, drop_column, rename_column
@@ -102,6 +103,7 @@ __all__ = [
     "tagger",
     "torch_dataset",
     "versions",
+    "watch_store",
 ]
 
 # Importing laketag costs milliseconds: Lance, Arrow and the models come with the name that needs them.
@@ -110,6 +112,7 @@ _HOMES = {
     "laketag.engines.protocol": ("Engine", "Progress"),
     "laketag.gallery.reporting": ("ReportMade", "report"),
     "laketag.gallery.serving": ("Address", "serve"),
+    "laketag.lake.answering": ("watch_store",),
     "laketag.lake.cleaning": ("CleanReport", "Kept", "Leftover", "clean"),
     "laketag.lake.differing": (
         "ColumnChange",

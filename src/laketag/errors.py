@@ -5,6 +5,7 @@
     │   ├── DatasetNotFound       no dataset at this URI
     │   ├── ColumnError           a column that is missing, ambiguous, clashing or of the wrong type
     │   ├── BadSQL                a filter or query that Lance cannot run
+    │   ├── StoreError            a store that refuses, or does not answer
     │   └── CommitError           a version that could not be made; the old one stands
     ├── ShardError                the tar shards
     │   ├── ShardNotFound         an argument that names no shard
@@ -44,6 +45,10 @@ class ColumnError(DatasetError):
 
 class BadSQL(DatasetError):
     """A filter or a query that Lance cannot run."""
+
+
+class StoreError(DatasetError):
+    """The store refuses, or does not answer; staged work is kept."""
 
 
 class CommitError(DatasetError):

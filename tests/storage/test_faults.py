@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +15,9 @@ import pytest
 
 import laketag
 from fakes import DigestLabel, sha256_of
+from programs import environment, run
 from proxy import KINDS, Proxy, proxied
-from servers import BUCKET, Store, client, options
+from servers import BUCKET, Store, client, flags, options
 from tars import tar_bytes
 
 pytestmark = pytest.mark.slow
@@ -87,7 +91,7 @@ def fail_in_each_step(store: Store, uri: str, kind: str, seconds: float) -> None
     steps: list[tuple[Callable[[str], None], str]] = [(importing, step) for step in STEPS]
     steps += [(tagging, step) for step in TAGGING]
     with ThreadPoolExecutor(4) as pool:
-        for future in [pool.submit(run, step) for run, step in steps]:
+        for future in [pool.submit(work, step) for work, step in steps]:
             future.result()
 
 
@@ -96,13 +100,16 @@ def test_three_bad_seconds_in_any_step_do_no_harm(store, uri, kind):
     fail_in_each_step(store, uri, kind, 3.0)
 
 
-def test_a_minute_without_a_store_is_outlived(store, uri):
+def test_a_minute_without_a_store_is_outlived_and_said_once(store, uri):
+    shard = put_shard(store, uri)
     with proxied(store.port) as proxy:
         proxy.fail("503", STEPS["committing an import"], 60.0)
         began = time.monotonic()
-        import_through(proxy, store, uri)
+        done = run("import", shard, uri, *flags("-o", through(proxy)))
 
     assert time.monotonic() - began > 60
+    assert done.returncode == 0
+    assert done.stderr.count("does not answer") == 1
     check(store, uri, 1, labelled=False)
 
 
@@ -133,3 +140,24 @@ def test_an_answer_to_an_appending_commit_that_gets_lost_adds_the_rows_once(tmp_
         assert proxy.failed == 1
     keys = lance.dataset(uri, storage_options=store.options).to_table(columns=["__key__"])["__key__"]
     assert sorted(keys.to_pylist()) == sorted([*map(str, range(ROWS)), "new"])
+
+
+def test_credentials_that_run_out_in_mid_job_are_one_line_and_the_work_stays(tmp_path, store, uri):
+    laketag.import_([put_shard(store, uri)], uri, storage_options=store.options)
+    tagger = f"fakes:CountingTagger?folder={tmp_path}&seconds_per_batch=0.2&batch_size=5"
+    program = [sys.executable, "-m", "laketag", "tag", uri, "--with", tagger, "--chunk-rows", "20"]
+    with proxied(store.port) as proxy:
+        proxy.fail("expired", rb"PUT \S*/_laketag/[0-9a-f]{32}/\S*/labels/", 600.0, skip=1)
+        command = [*program, *flags("-o", through(proxy))]
+        stopped = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+    command = [*program, "--json", *flags("-o", store.options)]
+    again = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+
+    assert stopped.returncode == 1
+    assert "said 400 Bad Request" in stopped.stderr
+    assert "look at the credentials" in stopped.stderr
+    assert "s3cret" not in stopped.stderr
+    assert len(stopped.stderr.strip().splitlines()) <= 2  # the watch may say that the store does not answer
+    assert 0 < json.loads(again.stdout)["computed"] < ROWS
+    assert json.loads(again.stdout)["version_after"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -30,8 +31,11 @@ def leaving(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        from laketag.cli.waiting import told_of_silence  # which imports this module
+
         try:
-            result = command(*args, **kwargs)
+            with told_of_silence(kwargs):
+                result = command(*args, **kwargs)
             sys.stdout.flush()
             return result
         except Interrupted as error:
@@ -66,6 +70,8 @@ def _is_of_the_disk(error: Exception) -> bool:
 def _described(error: Exception, uri: str) -> str:
     # The first line, without the place in Lance's source that follows it.
     why = str(error).strip().split("\n")[0].split(", /")[0] or type(error).__name__
+    # Of what a store answered, the status only: the rest may tell a secret.
+    why = re.sub(r"(status code: \d{3} [A-Za-z ]+).*", r"\1", why)
     if isinstance(error, OSError) and error.strerror:
         why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     about = f"{uri} cannot be read or written" if uri else "a file cannot be read or written"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from laketag.errors import ColumnError, DatasetError, DatasetNotFound
+from laketag.errors import ColumnError, DatasetError, DatasetNotFound, StoreError
 from laketag.lake.location import Location
 from laketag.lake.patience import what_the_store_said
 
@@ -26,7 +26,8 @@ def open_dataset(location: Location, version: int | None = None) -> LanceDataset
 
     Raises:
         DatasetNotFound: nothing that Lance can open lies there.
-        DatasetError: there is no such version, or the store does not let us or does not answer.
+        DatasetError: there is no such version.
+        StoreError: the store refuses, or does not answer.
     """
     import lance
 
@@ -34,7 +35,7 @@ def open_dataset(location: Location, version: int | None = None) -> LanceDataset
         return lance.dataset(location.uri, version=version, storage_options=dict(location.storage_options))
     except (ValueError, OSError) as error:
         if "Error performing" in str(error) and "404" not in str(error):
-            raise DatasetError(f"{location.uri} cannot be opened: {what_the_store_said(error)}") from error
+            raise StoreError(f"{location.uri} cannot be opened: {what_the_store_said(error)}") from error
         if version is not None and exists(location):
             raise DatasetError(
                 f"{location.uri} has no version {version}; `laketag versions` lists them"

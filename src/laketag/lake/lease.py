@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from laketag.errors import JobRefused
+from laketag.errors import JobRefused, StoreError
 from laketag.lake.location import Location
+from laketag.lake.patience import OF_LANCE, explained
 from laketag.lake.staged import StagedFiles
 
 LASTS = 90.0
@@ -85,15 +86,21 @@ def leased(location: Location, work: str, name: str, part: str = "all") -> Itera
     folder.write(lease.file, _NOTHING)
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(folder, lease, ended), daemon=True)
+    is_reachable = True
     try:
         _check(folder, lease, name)
         thread.start()
-        yield
+        with explained(location.uri):
+            yield
+    except StoreError:
+        is_reachable = False  # the lease runs out by itself
+        raise
     finally:
         ended.set()
-        if thread.ident is not None:
-            thread.join()
-        folder.delete([file for file in folder.names() if Lease.of(file).id == own])
+        if is_reachable:
+            if thread.ident is not None:
+                thread.join()
+            folder.delete([file for file in folder.names() if Lease.of(file).id == own])
 
 
 def _check(folder: StagedFiles, lease: Lease, name: str) -> None:
@@ -113,8 +120,11 @@ def _check(folder: StagedFiles, lease: Lease, name: str) -> None:
 def _renew(folder: StagedFiles, lease: Lease, ended: threading.Event) -> None:
     while not ended.wait(LASTS / _RENEWALS):
         following = replace(lease, expires=_now() + int(LASTS * 1000))
-        folder.write(following.file, _NOTHING)
-        folder.delete([lease.file])
+        try:
+            folder.write(following.file, _NOTHING)
+            folder.delete([lease.file])
+        except OF_LANCE:
+            continue  # the store does not answer; the next round tries it again
         lease = following
 
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from laketag.errors import DatasetError
+from laketag.errors import StoreError
 
 T = TypeVar("T")
 
 LASTS = 300.0
 """Seconds after which a store that does not answer is given up."""
+OF_LANCE = (OSError, RuntimeError, ValueError)
+"""The types of which Lance's errors are, one place this and another that."""
 _LONGEST_PAUSE = 8.0
 # All but "request timeout" and "too many requests" will be refused the next time, too.
 _REFUSED = re.compile(r"status code: 4(?!08|29)")
@@ -24,7 +26,7 @@ _REFUSED = re.compile(r"status code: 4(?!08|29)")
 def is_of_the_store(error: Exception) -> bool:
     """Whether an error of Lance's tells of a store that does not answer, or not for now."""
     text = str(error)
-    return isinstance(error, OSError) and "Error performing" in text and not _REFUSED.search(text)
+    return isinstance(error, OF_LANCE) and "Error performing" in text and not _REFUSED.search(text)
 
 
 def what_the_store_said(error: Exception) -> str:
@@ -43,14 +45,14 @@ def explained(uri: str) -> Iterator[None]:
     """Turn what a store refuses, or does not answer, into one line.
 
     Raises:
-        DatasetError: instead of the store's error; what was staged stays.
+        StoreError: instead of the store's error; what was staged stays.
     """
     try:
         yield
-    except OSError as error:
+    except OF_LANCE as error:
         if "Error performing" not in str(error):
             raise
-        raise DatasetError(
+        raise StoreError(
             f"{uri} cannot be read or written: {what_the_store_said(error)}; staged work is kept"
         ) from error
 

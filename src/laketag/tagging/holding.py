@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from laketag.errors import StoreError
 from laketag.lake.dataset import open_dataset
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
@@ -33,7 +34,12 @@ def pinned(location: Location, version: int, job: str, part: str) -> Iterator[No
         tags.update(name, version)
     else:
         tags.create(name, version)
+    is_reachable = True
     try:
         yield
+    except StoreError:
+        is_reachable = False  # the next run of the job moves the tag, and `clean` takes it
+        raise
     finally:
-        tags.delete(name)
+        if is_reachable:
+            tags.delete(name)

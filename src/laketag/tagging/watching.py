@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from laketag.engines.protocol import Progress
+from laketag.lake.patience import OF_LANCE
 
 # A look takes a listing of the store; it may cost a twentieth of the time.
 _SHARE = 20
@@ -31,7 +32,11 @@ def watching(
         pause = _LEAST_SECONDS
         while not ended.wait(pause):
             started = time.monotonic()
-            report(Progress(min(count(), rows), rows, "rows", "tagging", detail()))
+            try:
+                so_far = count()
+            except OF_LANCE:
+                continue  # a store that does not answer is the run's matter, not the look's
+            report(Progress(min(so_far, rows), rows, "rows", "tagging", detail()))
             pause = max(_LEAST_SECONDS, _SHARE * (time.monotonic() - started))
 
     thread = threading.Thread(target=look, daemon=True)

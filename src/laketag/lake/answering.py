@@ -1,0 +1,65 @@
+"""Whether a store answers, looked at now and then while work goes on: who waits should know what for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from laketag.lake.location import Location
+from laketag.lake.patience import is_of_the_store
+
+EVERY = 5.0
+"""Seconds between two looks, and what one may take."""
+
+
+@contextmanager
+def watch_store(
+    uri: str, tell: Callable[[str], None], *, storage_options: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Tell when a store stops answering while the body runs, and when it answers again.
+
+    Requests are tried again for minutes by whoever made them; nothing is done here but looking.
+
+    Args:
+        uri: the dataset's; nothing is looked at where it is a folder.
+        tell: called with one line, from another thread.
+        storage_options: for the dataset's store, as Lance takes them.
+    """
+    location = Location.of(uri, storage_options)
+    if location.is_local:
+        yield
+        return
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=(location, tell, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _watch(location: Location, tell: Callable[[str], None], ended: threading.Event) -> None:
+    is_silent = False
+    while not ended.wait(EVERY):
+        answers = _answers(location)
+        if answers == is_silent:
+            is_silent = not answers
+            tell(
+                f"{location.uri} does not answer; trying again for up to five minutes"
+                if is_silent
+                else f"{location.uri} answers again"
+            )
+
+
+def _answers(location: Location) -> bool:
+    from lance.file import LanceFileSession
+
+    brief = {"client_max_retries": "0", "client_retry_timeout": "1", "timeout": f"{EVERY:.0f}s"}
+    try:
+        session = LanceFileSession(location.uri, storage_options={**location.storage_options, **brief})
+        session.contains("_versions")
+    except (OSError, RuntimeError) as error:
+        return not is_of_the_store(error)
+    return True
