@@ -18,7 +18,8 @@ from laketag.cli.options import (
     Where,
     Workers,
     engine,
-    pairs,
+    shard_options,
+    store_options,
 )
 from laketag.cli.printing import print_json
 
@@ -85,10 +86,10 @@ def export(
             images=not no_images,
             samples_per_shard=samples_per_shard,
             bytes_per_shard=size,
-            shard_options=pairs("--shard-option", shard_option),
+            shard_options=shard_options(pattern, uri, shard_option),
             progress=report_progress,
         )
-        options = pairs("--storage-option", storage_option)
+        options = store_options(uri, storage_option)
         report = laketag.export(uri, pattern, storage_options=options, settings=settings, engine=place)
     if as_json:
         print_json(report.to_json())

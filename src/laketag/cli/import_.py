@@ -18,6 +18,7 @@ from laketag.cli.options import (
     Uri,
     Workers,
     engine,
+    shard_options,
     store_options,
 )
 from laketag.cli.printing import print_json
@@ -88,7 +89,8 @@ def import_(
             append=append,
             image_encoding=image_encoding.value,
             rows_per_fragment=rows_per_fragment,
-            shard_options=_shard_options(shards, uri, shard_option),
+            # What a list names is not known here: most stores are reached by s3.
+            shard_options=shard_options(next((s for s in shards if "://" in s), "s3://"), uri, shard_option),
             dry_run=dry_run,
             progress=report_progress,
         )
@@ -106,15 +108,6 @@ def import_(
             typer.echo(line)
     if not report.complete:
         raise typer.Exit(INCOMPLETE)
-
-
-def _shard_options(shards: list[str], uri: str, given: list[str] | None) -> dict[str, str]:
-    """Read the options for the shards' store; none where the dataset lies there, too."""
-    # What a list names is not known here: most stores are reached by s3.
-    address = next((shard for shard in shards if "://" in shard), "s3://")
-    if not given and address.partition("://")[0] == uri.partition("://")[0]:
-        return {}
-    return store_options(address, given, "--shard-option")
 
 
 def _told(report: laketag.ImportReport, *, dry_run: bool) -> list[str]:

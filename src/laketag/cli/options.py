@@ -68,6 +68,13 @@ def store_options(uri: str, texts: Sequence[str] | None, option: str = "--storag
     return add_variables(uri, pairs(option, texts))
 
 
+def shard_options(address: str, uri: str, texts: Sequence[str] | None) -> dict[str, str]:
+    """Read the options for the shards' store; none where the dataset lies there, too."""
+    if not texts and address.partition("://")[0] == uri.partition("://")[0]:
+        return {}
+    return store_options(address, texts, "--shard-option")
+
+
 def engine(name: str, workers: int | None, options: Sequence[str] | None) -> laketag.Engine:
     """Make the engine that is named."""
     import laketag

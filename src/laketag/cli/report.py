@@ -9,7 +9,7 @@ import typer
 
 from laketag.cli import text
 from laketag.cli.leaving import WrongUsage
-from laketag.cli.options import Json, StorageOptions, Uri, pairs
+from laketag.cli.options import Json, StorageOptions, Uri, store_options
 from laketag.cli.printing import print_json
 
 _File = Annotated[Path, typer.Argument(metavar="FILE.html", help="The page; one that is there is replaced.")]
@@ -33,9 +33,7 @@ def report(
         raise WrongUsage(f"{file} does not end in .html; give the page a name as labels.html")
     import laketag
 
-    made = laketag.report(
-        uri, file, at=at, column=column, storage_options=pairs("--storage-option", storage_option)
-    )
+    made = laketag.report(uri, file, at=at, column=column, storage_options=store_options(uri, storage_option))
     if as_json:
         print_json(made.to_json())
         return

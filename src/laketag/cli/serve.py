@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from laketag.cli.options import StorageOptions, Uri, pairs
+from laketag.cli.options import StorageOptions, Uri, store_options
 
 _Host = Annotated[
     str, typer.Option(metavar="HOST", help="Where to listen; beyond this machine a token is asked for.")
@@ -36,6 +36,6 @@ def serve(
         uri,
         column=column,
         address=laketag.Address(host, port, token),
-        storage_options=pairs("--storage-option", storage_option),
+        storage_options=store_options(uri, storage_option),
         started=lambda address: typer.echo(f"{address}\nCtrl-C ends it."),
     )
