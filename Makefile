@@ -10,7 +10,7 @@ ORACLE := aesthetic-predictor-v2-5==2024.12.18.1
 # wids, which reads the index of an export, came with webdataset up to this one; it lies apart from the present one.
 WIDS := webdataset==0.2.111
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
-BENCHMARKS := startup tag_io tag_model memory evolve
+BENCHMARKS := startup tag_io tag_model memory evolve pages
 ANY := not gpu and not weights
 
 .PHONY: help browser demo test test-fast check docs bench clean

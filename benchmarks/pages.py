@@ -69,6 +69,8 @@ def make(uri: str, rows: int) -> None:
 
     reader = pa.RecordBatchReader.from_batches(schema(), batches())
     lance.write_dataset(reader, uri, max_rows_per_file=100_000, enable_stable_row_ids=True)
+    laketag.add_column(uri, "BAND", "case when width < 1000 then 'narrow' else 'wide' end")
+    laketag.add_column(uri, "BAND", "case when width < 1100 then 'narrow' else 'wide' end", replace=True)
 
 
 def _batch(numbers: np.ndarray, pictures: np.ndarray, rng: np.random.Generator) -> pa.RecordBatch:
@@ -112,17 +114,21 @@ PAGES = {
     "next page": "/more?where=AESTHETIC_SCORE+%3E+{a}&sort=SHARPNESS&offset=600",
     "an image's page": "/row/{n}?where=AESTHETIC_SCORE+%3E+{a}",
     "images like it": "/alike/{n}",
+    "two versions side by side": "/compare?with=2&column={column}",
 }
 """What is asked for; the names in braces differ every time."""
 
+COLUMNS = ("BAND", "AESTHETIC_SCORE", "AESTHETIC_TAG", "SHARPNESS", "width")
 SORTS = ("AESTHETIC_SCORE", "AESTHETIC_SCORE+desc", "SHARPNESS", "SHARPNESS+desc", "width")
 
 
-def path(template: str, turn: int) -> str:
-    """Fill in an address that was not asked for before."""
-    return template.format(
-        a=4.5 + turn / 7, b=100 + 10 * turn, n=777 + turn * 11, sort=SORTS[turn % len(SORTS)]
-    )
+def path(name: str, turn: int) -> str:
+    """Fill in an address with a filter that was not asked for before."""
+    turn += REPEATS * list(PAGES).index(name)
+    sort = SORTS[turn % len(SORTS)]
+    column = COLUMNS[turn % len(COLUMNS)]
+    facts = {"a": 4.5 + turn / 25, "b": 100 + 10 * turn, "n": 777 + turn * 11}
+    return PAGES[name].format(**facts, sort=sort, column=column)
 
 
 @contextmanager
@@ -157,8 +163,8 @@ def page_seconds(uri: str) -> dict[str, float]:
     with served(uri) as connection:
         first, text = ask(connection, "/")
         found = {"first page of a new server": first}
-        for name, template in PAGES.items():
-            times = [ask(connection, path(template, turn))[0] for turn in range(REPEATS)]
+        for name in PAGES:
+            times = [ask(connection, path(name, turn))[0] for turn in range(REPEATS)]
             found[name] = sorted(times)[REPEATS // 2]
         pictures = re.findall(r'src="(/thumbnail/[^"]+)"', text)
         started = time.perf_counter()

@@ -83,7 +83,7 @@ def demo(folder: str | Path = "laketag-demo", *, out: TextIO | None = None) -> D
     for explanation, arguments in _steps(str(folder / "shards"), uri):
         run.step(explanation, arguments)
     (folder / _MARK).write_text(_state(uri))
-    run.say(f"The dataset is {uri}. Go on from there: `laketag query --help`, `laketag tag --help`.")
+    run.say(f"The dataset is {uri}. Go on from there: `laketag serve {uri}`, `laketag tag --help`.")
     return DemoReport(str(folder), uri, tuple(map(str, shards)), tuple(run.commands))
 
 
@@ -100,6 +100,8 @@ def _steps(shards: str, uri: str) -> Iterator[tuple[str, list[str]]]:
     for explanation, options in _QUESTIONS:
         yield explanation, ["query", uri, *options]
     yield "The same command again computes only what is missing: nothing.", ["tag", uri, "--with", "quality"]
+    page = str(Path(uri).with_name("labels.html"))
+    yield "One page to look at, or to mail: labels, pictures, errors, what made them.", ["report", uri, page]
 
 
 _BEST = ["--columns", "__key__,SHARPNESS,BRIGHTNESS,NSFW_SCORE,txt", "--limit", "5"]

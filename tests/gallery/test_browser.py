@@ -262,6 +262,7 @@ def test_a_new_version_is_there_at_the_next_look(chromium: Any, photos: str, tmp
         page.goto("/")
         before = page.locator("[data-facet=HALF]").count()
         laketag.add_column(uri, "HALF", "width / 2")
+        page.wait_for_timeout(1000)
         page.goto("/")
         after = page.locator("[data-facet=HALF]").count()
         page.close()

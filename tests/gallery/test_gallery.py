@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import socket
+import sys
 from pathlib import Path
 
 import lance
@@ -211,6 +212,13 @@ def test_a_dataset_without_images_or_labels_is_shown(tmp_path: Path) -> None:
 
     assert statuses == [200] * 4
     assert '<strong class="num">1</strong>' in text
+
+
+def test_a_missing_extra_is_one_line(photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+
+    with pytest.raises(laketag.errors.MissingExtra, match=r"uvicorn.*pip install 'laketag\[serve\]'"):
+        laketag.serve(photos)
 
 
 def test_a_port_that_is_taken_is_one_line(photos: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
@@ -11,7 +12,7 @@ import pyarrow as pa
 from laketag.gallery.choice import Choice
 from laketag.gallery.keeping import Kept
 from laketag.gallery.pictures import thumbnail
-from laketag.lake.browsing import Chosen, View
+from laketag.lake.browsing import Chosen, RowIds, View
 from laketag.lake.dataset import open_dataset
 from laketag.lake.differing import DiffReport, diff, rows_moved
 from laketag.lake.history import VersionsReport, versions
@@ -27,7 +28,10 @@ FIRST = 1200
 _PICTURE_BYTES = 64 << 20
 _ORDER_BYTES = 128 << 20
 _FEW = 32
-_MANY = 200
+_REMEMBERED = 200
+_A_MOMENT = 0.5  # seconds; a page asks several times, and a store is slow to answer
+_MANY_OF = 20
+"""One row of so many is many: more are read faster than looked up."""
 
 
 class Hanging:
@@ -44,19 +48,24 @@ class Hanging:
         self._image = image
         self._views: Kept[int, View] = Kept(_FEW, _one)
         self._scales: Kept[int, tuple[Scale, ...]] = Kept(_FEW, _one)
-        self._shapes: Kept[tuple[int, str | None], tuple[Shape, ...]] = Kept(_MANY, _one)
+        self._shapes: Kept[tuple[int, str | None], tuple[Shape, ...]] = Kept(_REMEMBERED, _one)
         self._orders: Kept[tuple[Any, ...], Chosen] = Kept(
             _ORDER_BYTES, lambda chosen: int(chosen.ids.nbytes)
         )
         self._thumbnails: Kept[tuple[int, int], bytes | None] = Kept(
             _PICTURE_BYTES, lambda data: len(data or b"-")
         )
-        self._others: Kept[tuple[Any, ...], Any] = Kept(_MANY, _one)
+        self._others: Kept[tuple[Any, ...], Any] = Kept(_REMEMBERED, _one)
+        self._latest = (-_A_MOMENT, 0)
         self.view(None)
 
     def latest(self) -> int:
-        """Give the number of the latest version, which others may just have made."""
-        return int(open_dataset(self.location).version)
+        """Give the number of the latest version, which others may have made a moment ago."""
+        seen, number = self._latest
+        if time.monotonic() - seen > _A_MOMENT:
+            number = int(open_dataset(self.location).version)
+            self._latest = (time.monotonic(), number)
+        return number
 
     def view(self, version: int | None) -> View:
         """Open a version.
@@ -102,7 +111,10 @@ class Hanging:
             BadSQL: Lance cannot run the filter.
         """
         view, where, on = self.view(choice.at), self.filter(choice), self.scales(choice.at)
-        return self._shapes.get((view.version, where), lambda: tuple(shapes(view, on, where)))
+        has_many = where is not None and self.chosen(choice).total * _MANY_OF > view.dataset.count_rows()
+        return self._shapes.get(
+            (view.version, where), lambda: tuple(shapes(view, on, where, has_many=has_many))
+        )
 
     def thumbnail(self, version: int, row: int) -> bytes | None:
         """Give a row's picture, small; None where it cannot be read."""
@@ -114,7 +126,7 @@ class Hanging:
         key = ("versions", self.latest())
         options = self.location.storage_options
         return self._remembered(
-            key, lambda: versions(self.location.uri, limit=_MANY, storage_options=options)
+            key, lambda: versions(self.location.uri, limit=_REMEMBERED, storage_options=options)
         )
 
     def difference(self, before: int, after: int) -> DiffReport:
@@ -124,12 +136,14 @@ class Hanging:
             ("diff", before, after), lambda: diff(self.location.uri, before, after, storage_options=options)
         )
 
-    def moved(self, before: int, after: int, column: str) -> list[int]:
+    def moved(self, before: int, after: int, column: str) -> RowIds:
         """Find the rows with another label in the later version."""
-        return self._remembered(
-            ("moved", before, after, column),
-            lambda: rows_moved(self.view(before).dataset, self.view(after).dataset, column).tolist(),
-        )
+
+        def found() -> Chosen:
+            ids = rows_moved(self.view(before).dataset, self.view(after).dataset, column)
+            return Chosen(ids, len(ids))
+
+        return self._orders.get(("moved", before, after, column), found).ids
 
     def _remembered(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         found: T = self._others.get(key, make)

@@ -15,6 +15,7 @@ _SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF":
 _READ = (*_SHOWN, "MPO", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO", "TGA")
 _LARGE = 2048
 _THREADS = 4
+_PIXELS = 89_478_485  # more is a decompression bomb
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ def thumbnail(image: bytes | None, side: int, quality: int = 72) -> bytes | None
     buffer = io.BytesIO()
     try:
         opened = Image.open(io.BytesIO(image), formats=_READ)
+        if opened.width * opened.height > _PIXELS:
+            return None
         opened.draft("RGB", (side, side))
         shown = opened if opened.mode in ("RGB", "RGBA") else opened.convert("RGB")
         shown.thumbnail((side, side), Image.Resampling.BILINEAR)

@@ -77,7 +77,9 @@ def scales(view: View) -> list[Scale]:
     return [scale for scale in found if scale is not None]
 
 
-def shapes(view: View, scales: Sequence[Scale], where: str | None = None) -> list[Shape]:
+def shapes(
+    view: View, scales: Sequence[Scale], where: str | None = None, *, has_many: bool = False
+) -> list[Shape]:
     """Count the chosen rows on every scale, in one pass over these columns.
 
     Raises:
@@ -85,7 +87,7 @@ def shapes(view: View, scales: Sequence[Scale], where: str | None = None) -> lis
     """
     if not scales:
         return []
-    table = view.values([scale.column for scale in scales], where)
+    table = view.values([scale.column for scale in scales], where, has_many=has_many)
     return [shape(scale, table[scale.column]) for scale in scales]
 
 
