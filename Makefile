@@ -9,16 +9,19 @@ INSTALLED := $(VENV)/.installed
 ORACLE := aesthetic-predictor-v2-5==2024.12.18.1
 # wids, which reads the index of an export, came with webdataset up to this one; it lies apart from the present one.
 WIDS := webdataset==0.2.111
+# Readers that are too large to come with every test run; they have an environment of their own.
+READERS := 'polars>=1.30' 'lancedb>=0.30' 'daft[lance]>=0.7'
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := startup tag_io tag_model memory evolve pages
 ANY := not gpu and not weights
 
-.PHONY: help browser demo test test-fast check docs bench clean
+.PHONY: help browser demo test test-fast test-readers check docs bench clean
 
 help:
 	@echo 'make demo       the whole line on real photographs, in under a minute'
 	@echo 'make test       every test; what CI runs'
 	@echo 'make test-fast  without the slow ones, under a minute'
+	@echo 'make test-readers  LanceDB, Polars and Daft on the same dataset'
 	@echo 'make check      format, lint, types, generated docs are fresh'
 	@echo 'make docs       generate docs/cli.md'
 	@echo 'make bench      the benchmarks'
@@ -53,6 +56,11 @@ test: $(INSTALLED) browser
 test-fast: $(INSTALLED)
 	$(RUN)/python -m pytest -n 2 -m '$(ANY) and not slow'
 
+test-readers:
+	$(PYTHON) -m venv $(VENV)-readers
+	$(VENV)-readers/bin/python -m pip install --quiet --editable '.[demo]' $(READERS) duckdb pytest
+	$(VENV)-readers/bin/python -m pytest -m '$(ANY)' tests/test_readers.py
+
 check: $(INSTALLED)
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
@@ -66,4 +74,4 @@ bench: $(INSTALLED)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist laketag-demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-readers build dist laketag-demo .mypy_cache .pytest_cache .ruff_cache

@@ -106,7 +106,11 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if examples(page) and page.name != "readers.md"],
+    ids=lambda page: page.stem,
+)
 def test_the_examples_of_a_page_run_in_order(page: Path, demo_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(demo_folder, tmp_path, dirs_exist_ok=True)
     programs = tmp_path / "bin"
