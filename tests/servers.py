@@ -8,10 +8,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +152,46 @@ def _ready(store: Store, log: Path) -> Store:
             time.sleep(0.1)
         else:
             return store
+
+
+@contextmanager
+def web(files: dict[str, bytes], *, ranges: bool = True) -> Iterator[tuple[str, list[str]]]:
+    """Serve files on the web; gives the address, and the list of what was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the base class's name
+            asked.append(self.path)
+            path = self.path.partition("?")[0]
+            if path == "/old.tar":
+                self.send_response(302)
+                self.send_header("Location", "/a.tar?signature=s3cret")
+                self.end_headers()
+                return
+            if path not in files:
+                self.send_error(404)
+                return
+            body, status = files[path], 200
+            if ranges:
+                start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+                whole, body, status = len(body), body[start : end + 1], 206
+            self.send_response(status)
+            if ranges:
+                self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{whole}")
+            self.send_header("ETag", f'"{hash(files[path])}"')
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

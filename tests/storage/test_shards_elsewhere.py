@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import lance
@@ -18,7 +14,7 @@ from laketag.errors import ShardError, ShardNotFound, ShardRefused
 from laketag.shards import ranged
 from laketag.shards.sources import find_shards
 from programs import run
-from servers import BUCKET, Store, client, flags
+from servers import BUCKET, Store, client, flags, web
 from tars import END, Here, header, padded, sample, tar_bytes
 
 pytestmark = pytest.mark.slow
@@ -130,49 +126,6 @@ def test_a_dry_run_skips_large_bodies_and_says_what_it_read(tmp_path, store, uri
         assert report.rows == 4
         assert [column["name"] for column in report.columns][3:] == ["jpg", "bin", "json", "n"]
         assert 0 < report.bytes_read < report.bytes_shards / 2
-
-
-@contextmanager
-def web(files: dict[str, bytes], *, ranges: bool = True) -> Iterator[tuple[str, list[str]]]:
-    """Serve files on the web; gives the address, and the list of what was asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the base class's name
-            asked.append(self.path)
-            path = self.path.partition("?")[0]
-            if path == "/old.tar":
-                self.send_response(302)
-                self.send_header("Location", "/a.tar?signature=s3cret")
-                self.end_headers()
-                return
-            if path not in files:
-                self.send_error(404)
-                return
-            body, status = files[path], 200
-            if ranges:
-                start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-                whole, body, status = len(body), body[start : end + 1], 206
-            self.send_response(status)
-            if ranges:
-                self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{whole}")
-            self.send_header("ETag", f'"{hash(files[path])}"')
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_shards_on_the_web_are_read_and_a_signature_is_not_kept(tmp_path):

@@ -103,6 +103,9 @@ def _told(report: laketag.CleanReport) -> list[str]:
         f"{did}  {text.count(report.versions, 'old version')}, {text.count(report.files, 'file')}, "
         f"{text.size(report.bytes)}"
     )
+    if report.uploads:
+        verb = "aborted" if report.deleted else "would abort"
+        lines.append(f"{verb}  {text.count(report.uploads, 'multipart upload')} of killed writers")
     if report.compacted:
         verb = "wrote" if report.deleted else "would write"
         lines.append(f"{verb}  {text.count(report.compacted, 'fragment')} again")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from laketag.errors import JobRefused
+from laketag.errors import JobRefused, MissingExtra, StoreError
 from laketag.lake.dataset import open_dataset
 from laketag.lake.freeing import compact_fragments, free_versions, staged_age
 from laketag.lake.history import PIN_PREFIX
@@ -15,6 +15,7 @@ from laketag.lake.lease import Lease
 from laketag.lake.location import Location
 from laketag.lake.probing import FOLDER
 from laketag.lake.staged import StagedFiles
+from laketag.lake.uploads import abort_uploads
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -64,6 +65,8 @@ class CleanReport:
     """Their files, and orphans."""
     bytes: int
     """Of those files."""
+    uploads: int
+    """Multipart uploads that killed writers left on the store."""
     compacted: int
     """Fragments written again."""
     kept: tuple[Kept, ...]
@@ -83,7 +86,8 @@ def clean(
 ) -> CleanReport:
     """Delete staged work that is old and that no run holds, old versions, and orphan files.
 
-    Versions that have a name stay, and so does all that a running job needs. An orphan stays for 7 days.
+    Versions that have a name stay, and so does all that a running job needs. An orphan stays for 7 days, an
+    upload that a killed writer left on a store for one.
     Where the store does not tell the age of staged work, it counts as young.
 
     Args:
@@ -116,6 +120,10 @@ def clean(
         for pin in pins:
             dataset.tags.delete(pin)
     freed = free_versions(location, older_than, yes=yes)
+    try:
+        uploads = abort_uploads(location, older_than, yes=yes)
+    except (MissingExtra, StoreError) as error:
+        uploads, kept = 0, [*kept, Kept("uploads", str(error))]
     return CleanReport(
         uri=location.uri,
         version=open_dataset(location).version,
@@ -125,6 +133,7 @@ def clean(
         versions=freed.versions,
         files=freed.files,
         bytes=freed.bytes,
+        uploads=uploads,
         compacted=compacted,
         kept=(*kept, *_kept_versions(dataset, pins)),
     )
