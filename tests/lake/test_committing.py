@@ -101,3 +101,54 @@ def test_where_others_change_every_row_all_the_time_it_ends_in_one_line(
     assert "\n" not in str(raised.value)
     assert len(tries) == ATTEMPTS
     assert lance.dataset(uri).count_rows("TWICE is not null") == 0
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1", "2.2"])
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.string()), pa.large_list(pa.string()), pa.list_(pa.list_(pa.string()))], ids=str
+)
+def test_columns_of_lists_are_readable_in_every_storage(
+    tmp_path: Path, kind: pa.DataType, version: str
+) -> None:
+    uri = str(tmp_path / "data")
+    lance.write_dataset(
+        pa.table({"number": range(20)}), uri, max_rows_per_file=10, data_storage_version=version
+    )
+    columns = pa.schema([("WORDS", kind), ("COUNT", pa.int64())])
+
+    for word in ("first", "second"):
+        commit_words(uri, columns, word)
+        table = lance.dataset(uri).to_table()
+
+        assert word in str(table["WORDS"][19].as_py())
+        assert table["COUNT"].to_pylist() == [len(word)] * 20
+
+
+def test_an_index_on_a_column_of_lists_is_told_of_new_values(uri: str) -> None:
+    columns = pa.schema([("WORDS", pa.list_(pa.string())), ("COUNT", pa.int64())])
+    commit_words(uri, columns, "old")
+    lance.dataset(uri).create_scalar_index("WORDS", "LABEL_LIST")
+
+    commit_words(uri, columns, "new")
+
+    dataset = lance.dataset(uri)
+    found = [dataset.count_rows(f"array_has(WORDS, '{word}')") for word in ("old", "new")]
+    assert found == [0, dataset.count_rows()]
+
+
+def commit_words(uri: str, columns: pa.Schema, word: str) -> None:
+    """Give every row a list with a word, and the word's length."""
+    location = Location.of(uri)
+    is_deep = pa.types.is_list(columns.field("WORDS").type.value_type)
+
+    def prepare(dataset: lance.LanceDataset) -> list[FragmentColumns]:
+        found = []
+        for fragment in dataset.get_fragments():
+            rows = fragment.metadata.physical_rows
+            row = {"WORDS": [[word]] if is_deep else [word], "COUNT": len(word)}
+            batch = pa.RecordBatch.from_pylist([row] * rows, schema=columns)
+            file = write_column_file(location, dataset.data_storage_version, columns, [batch])
+            found.append(FragmentColumns(fragment.fragment_id, file))
+        return found
+
+    commit_columns(location, columns, prepare, {})

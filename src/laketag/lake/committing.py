@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
-from laketag.lake.dataset import leaf_ids, open_dataset
+from laketag.lake.dataset import all_ids, leaf_ids, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.transactions import COMMIT_KEY, commit, is_conflict, version_with
 
 if TYPE_CHECKING:
     from lance import LanceDataset
-    from lance.fragment import FragmentMetadata
+    from lance.fragment import DataFile, FragmentMetadata
 
 ATTEMPTS = 20
 PATIENCE = 5
@@ -213,17 +213,20 @@ def _operation(
             )
     new = _new(dataset, columns)
     schema, leftover = _extended(dataset, new) if len(new) else (dataset.lance_schema, None)
-    fields = [leaf for column in columns for leaf in leaf_ids(schema.field(column.name), column.type)]
+    modified = [one for column in columns for one in all_ids(schema.field(column.name), column.type)]
+    leaves = [leaf for column in columns for leaf in leaf_ids(schema.field(column.name), column.type)]
+    held = modified if dataset.data_storage_version == "2.0" else leaves
     files = {unit.fragment: unit.file for unit in units}
     fragments = [fragment.metadata for fragment in dataset.get_fragments()]
     for fragment in fragments:
         if fragment.id in files:
-            _attach(fragment, files[fragment.id], fields, dataset.data_storage_version)
+            made = _data_file(files[fragment.id], held, dataset.data_storage_version)
+            _attach(fragment, made, modified)
     if len(new):
         return lance.LanceOperation.Merge(fragments, schema, preserves_nullability=True), leftover
     touched = [fragment for fragment in fragments if fragment.id in files]
     return lance.LanceOperation.Update(
-        updated_fragments=touched, fields_modified=fields, update_mode="rewrite_columns"
+        updated_fragments=touched, fields_modified=modified, update_mode="rewrite_columns"
     ), None
 
 
@@ -243,16 +246,19 @@ def _extended(dataset: LanceDataset, columns: pa.Schema) -> tuple[Any, str]:
     return schema, str(extended.files[-1].path)
 
 
-def _attach(metadata: FragmentMetadata, file: ColumnFile, fields: list[int], storage_version: str) -> None:
-    import lance
-
+def _attach(metadata: FragmentMetadata, made: DataFile, modified: Sequence[int]) -> None:
     for held in metadata.files:
-        held.fields = [_DROPPED if field in fields else field for field in held.fields]
+        held.fields = [_DROPPED if field in modified else field for field in held.fields]
     # A file of nothing but dropped fields is read by no one; cleanup takes it with the old versions.
     kept = [held for held in metadata.files if any(field != _DROPPED for field in held.fields)]
+    metadata.files[:] = [*kept, made]
+
+
+def _data_file(file: ColumnFile, fields: list[int], storage_version: str) -> DataFile:
+    import lance
+
     major, minor = (int(part) for part in storage_version.split("."))
-    indices = list(range(len(fields)))
-    metadata.files[:] = [*kept, lance.fragment.DataFile(file.name, fields, indices, major, minor, file.size)]
+    return lance.fragment.DataFile(file.name, fields, list(range(len(fields))), major, minor, file.size)
 
 
 def delete_unused(location: Location, made: Iterable[ColumnFile], used: Sequence[FragmentColumns]) -> None:

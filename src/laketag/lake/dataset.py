@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -102,23 +102,30 @@ def field_id(schema: Any, name: str) -> int:
     return int(schema.field(name).id())
 
 
+def all_ids(field: Any, kind: pa.DataType) -> list[int]:
+    """List the ids of a column and of all fields inside it, the outer ones first."""
+    return [int(each.id()) for each in _within(field, kind)]
+
+
 def leaf_ids(field: Any, kind: pa.DataType) -> list[int]:
     """List the ids under which a data file holds a column: those of its leaves; a blob is one leaf."""
-    if pa.types.is_struct(kind):
-        inner = [kind.field(i).type for i in range(kind.num_fields)]
-    elif pa.types.is_list(kind):
-        inner = [kind.value_type]
-    else:
+    if not pa.types.is_nested(kind):
         return [int(field.id())]
-    return [
-        leaf for child, each in zip(field.children(), inner, strict=True) for leaf in leaf_ids(child, each)
-    ]
+    return [int(each.id()) for each in _within(field, kind) if not each.children()]
 
 
 def column_ids(dataset: LanceDataset, names: Sequence[str]) -> list[int]:
     """List the ids under which data files hold some columns that are there, in the order of the names."""
     known = dataset.lance_schema
     return [leaf for name in names for leaf in leaf_ids(known.field(name), dataset.schema.field(name).type)]
+
+
+def _within(field: Any, kind: pa.DataType | None = None) -> Iterator[Any]:
+    yield field
+    # A blob has fields inside as well, but they are no one's business.
+    if kind is None or pa.types.is_nested(kind):
+        for child in field.children():
+            yield from _within(child)
 
 
 def source(fragment: FragmentMetadata, ids: Sequence[int]) -> str:
