@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import laketag
 from laketag import ExportSettings, Local
+from programs import environment
 from tars import sample, write_tar
 
 pytestmark = pytest.mark.slow
@@ -29,10 +31,36 @@ laketag.export(sys.argv[1], sys.argv[2], settings=settings, engine=laketag.Local
 """
 
 
-def test_sigkill_at_a_random_moment_leaves_whole_shards_and_the_rest_for_the_next_run(tmp_path, round_):
-    uri = str(tmp_path / "dataset")
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """100 MB of rows."""
+    folder = tmp_path_factory.mktemp("large")
     rows = [sample(f"{n:04d}", {"n": n}, bin=bytes([n % 256]) * 300_000) for n in range(SAMPLES)]
-    laketag.import_([str(write_tar(tmp_path / "in.tar", *rows))], uri)
+    laketag.import_([str(write_tar(folder / "in.tar", *rows))], str(folder / "dataset"))
+    return str(folder / "dataset")
+
+
+def test_a_signal_leaves_whole_shards_and_one_line_that_says_how_to_go_on(tmp_path, uri):
+    command = [sys.executable, "-m", "laketag", "export", uri, "out", "--samples-per-shard", "10"]
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "text": True}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    while not list((tmp_path / "out").glob("*.tar")):
+        assert process.poll() is None
+        time.sleep(0.005)
+
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+
+    shards = len(list((tmp_path / "out").glob("*.tar")))
+    assert (process.returncode, out) == (143, ""), err
+    assert "of 30 shards in their place; the same command goes on" in err.splitlines()[-1]
+    assert 0 < shards < 30
+    assert not list((tmp_path / "out").rglob("*.part"))
+    again = subprocess.run([*command, "--json"], capture_output=True, check=True, **options)
+    assert json.loads(again.stdout)["shards_written"] == 30 - shards
+
+
+def test_sigkill_at_a_random_moment_leaves_whole_shards_and_the_rest_for_the_next_run(tmp_path, uri, round_):
     settings = ExportSettings(where="n <> 5", samples_per_shard=PER_SHARD)
     whole = laketag.export(uri, str(tmp_path / "whole"), settings=settings, engine=Local(2))
     right = digests(tmp_path / "whole")
@@ -48,7 +76,7 @@ def test_sigkill_at_a_random_moment_leaves_whole_shards_and_the_rest_for_the_nex
 
     assert killed
     assert digests(tmp_path / "out") == right
-    # A shard whose note was not written yet is written once more.
+    # A shard whose note was not written yet, one of each worker at most, is written once more.
     assert len(right) - there <= report.shards_written <= len(right) - there + 2
     assert (report.shards, report.samples, report.bytes) == (whole.shards, SAMPLES - 1, whole.bytes)
     index = json.loads((tmp_path / "out" / "shardindex.json").read_text())

@@ -373,6 +373,29 @@ def test_vectors_go_into_the_json_only_where_they_are_named(tmp_path):
     assert [json.loads(each["json"])["V"] for each in read(tmp_path / "named")] == [[0.5, 1.5], [2.5, 3.5]]
 
 
+def test_json_that_is_bytes_stays_bytes_beside_the_labels(tmp_path):
+    uri = imported(
+        tmp_path, [("a.jpg", b"1"), ("a.json", b"\xff not text")], [("b.jpg", b"2"), ("b.json", b"{}")]
+    )
+    laketag.add_column(uri, "ONE", "1")
+
+    export(uri, tmp_path / "out")
+
+    assert read(tmp_path / "out") == [
+        {"__key__": "a", "jpg": b"1", "json_bytes": b"\xff not text", "json": b'{"ONE": 1}'},
+        {"__key__": "b", "jpg": b"2", "json": b'{"ONE": 1}'},
+    ]
+
+
+def test_a_column_that_was_replaced_since_the_import_goes_out_as_it_is_now(tmp_path):
+    uri = imported(tmp_path, sample("a", {"width": 5, "kept": 1}))
+    laketag.add_column(uri, "width", "width * 2", replace=True)
+
+    export(uri, tmp_path / "out")
+
+    assert json.loads(read(tmp_path / "out")[0]["json"]) == {"width": 10, "kept": 1}
+
+
 def test_a_column_just_called_image_takes_the_extension_of_its_bytes(tmp_path):
     bodies = [b"\xff\xd8\xff jpeg", b"\x89PNG...", b"RIFF....WEBP", b"something else"]
     lance.write_dataset(

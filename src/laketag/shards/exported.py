@@ -9,10 +9,9 @@ from typing import Any
 
 from laketag.errors import JobRefused
 from laketag.shards.pattern import Pattern
-from laketag.shards.putting import Put
+from laketag.shards.putting import DONE, Put
 
 _JOB = "job.json"
-_DONE = ".done"
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,12 @@ def begin(pattern: Pattern, digest: str, version: int) -> None:
     _forget(pattern)
 
 
-def done(pattern: Pattern, put: Put) -> None:
-    """Note that a shard is in its place."""
-    pattern.state.write(f"{put.index}.{put.samples}.{put.bytes}.{put.renamed}{_DONE}", b"")
-
-
 def found(pattern: Pattern, job: Begun) -> dict[int, Put]:
     """List the shards that are in their place, by number."""
     puts = list(job.finished or ())
     for name in pattern.state.names():
-        if name.endswith(_DONE) and not name.startswith("."):
-            puts.append(Put(*(int(part) for part in name.removesuffix(_DONE).split("."))))
+        if name.endswith(DONE) and not name.startswith("."):
+            puts.append(Put.of(name))
     there = set(pattern.folder.names())
     return {put.index: put for put in puts if pattern.name(put.index) in there}
 
@@ -110,7 +104,7 @@ def finish(pattern: Pattern, job: Begun, puts: Mapping[int, Put]) -> None:
         pattern.folder.write(pattern.index, (json.dumps(index, indent=1) + "\n").encode())
     _note(pattern, job.digest, job.version, ordered)
     _forget(pattern)
-    pattern.state.sweep([_JOB])
+    pattern.state.sweep([_JOB, *(put.note for put in ordered)])
     pattern.folder.sweep([*names, pattern.index])
 
 
@@ -120,7 +114,7 @@ def _shards_there(pattern: Pattern) -> list[str]:
 
 def _forget(pattern: Pattern) -> None:
     """Delete the notes on single shards."""
-    pattern.state.delete(name for name in pattern.state.names() if name.endswith(_DONE))
+    pattern.state.delete(name for name in pattern.state.names() if name.endswith(DONE))
 
 
 def _note(pattern: Pattern, digest: str, version: int, puts: list[Put] | None) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine, Progress
-from laketag.errors import DatasetError, JobRefused
+from laketag.errors import DatasetError, Interrupted, JobRefused
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.reading import check_filter
@@ -64,6 +64,7 @@ def export(
         ShardRefused: the pattern does not name shards.
         ShardError: a shard cannot be written.
         JobRefused: the place has shards of another export.
+        Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
     started = time.monotonic()
     options = settings.shard_options or storage_options or {}
@@ -147,11 +148,15 @@ class _Export:
         total = sum(run.rows for task in tasks for run in task.runs)
         self._tell(self._samples, total, "writing shards")
         todo = [task for task in tasks if task.index not in self.puts]
-        for put in self.engine.run(put_shard, todo):
-            exported.done(self.pattern, put)
-            self.puts[put.index] = put
-            self.written += 1
-            self._tell(self._samples, total, "writing shards")
+        try:
+            for put in self.engine.run(put_shard, todo):
+                self.puts[put.index] = put
+                self.written += 1
+                self._tell(self._samples, total, "writing shards")
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped: {len(self.puts)} of {len(tasks)} shards in their place; the same command goes on"
+            ) from None
         if todo or self.job.finished is None:
             exported.finish(self.pattern, self.job, self.puts)
 
@@ -160,7 +165,16 @@ class _Export:
         for index, runs in enumerate(self._shards()):
             name = self.pattern.name(index)
             tasks.append(
-                ShardTask(index, name, self.pattern.folder, self.rows, self.form, tuple(runs), start)
+                ShardTask(
+                    index,
+                    name,
+                    self.pattern.folder,
+                    self.rows,
+                    self.form,
+                    tuple(runs),
+                    start,
+                    self.pattern.state,
+                )
             )
             start += sum(run.rows for run in runs)
         return tasks

@@ -72,12 +72,13 @@ class Layout:
             origin, _, what = _source(each).partition(":")
             if each.name == KEY:
                 continue
-            if origin == "member" and what == "json":
-                raw = each.name
-            elif origin == "member":
+            if what == "json" and origin in ("member", "bytes"):
+                if is_image_like(each):
+                    members.append(MemberColumn(each.name, "json_bytes"))
+                else:
+                    raw = each.name
+            elif origin in ("member", "bytes"):
                 members.append(MemberColumn(each.name, _dotted(what)))
-            elif origin == "bytes":
-                members.append(MemberColumn(each.name, "json_bytes" if what == "json" else _dotted(what)))
             elif names is not None or not (origin in ("row", "json") or is_vector(each)):
                 labels.append(each.name)
         return cls(KEY if KEY in schema.names else None, tuple(members), raw, tuple(labels))

@@ -24,6 +24,7 @@ from laketag.shards.selected import Chosen, Run, Sizes, read
 _GROUP_BYTES = 64 << 20
 """A Parquet file's row groups have about so many bytes."""
 _SLICE = 64
+DONE = ".done"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class ShardTask:
     """Its rows."""
     start: int
     """How many chosen rows lie in the shards before it."""
+    notes: Folder
+    """Where it is noted that the shard is in its place."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,19 @@ class Put:
     renamed: int
     """Samples whose key had to change."""
 
+    @property
+    def note(self) -> str:
+        """The name of the file that says so."""
+        return f"{self.index}.{self.samples}.{self.bytes}.{self.renamed}{DONE}"
+
+    @classmethod
+    def of(cls, note: str) -> Put:
+        """Read a note's name."""
+        return cls(*map(int, note.removesuffix(DONE).split(".")))
+
 
 def put_shard(task: ShardTask) -> Put:
-    """Write a shard.
+    """Write a shard, and note that it is there.
 
     Raises:
         ShardError: it cannot be written.
@@ -79,13 +92,15 @@ def put_shard(task: ShardTask) -> Put:
         with task.folder.placed(task.name) as path:
             renamed = _write_tar(task, path) if task.form.layout is not None else _write_parquet(task, path)
             size = path.stat().st_size
+        put = Put(task.index, sum(run.rows for run in task.runs), size, renamed)
+        task.notes.write(put.note, b"")
     except OSError as error:
         place = f"{task.folder.location.uri}/{task.name}"
         why = error.strerror or str(error).strip().split("\n")[0]
         raise ShardError(
             f"shard {place} cannot be written: {why}; look at the place, and run the same command again"
         ) from error
-    return Put(task.index, sum(run.rows for run in task.runs), size, renamed)
+    return put
 
 
 def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
