@@ -56,20 +56,24 @@ class Histogram:
         return f"{self.column}: {there} from {low} to {high}, mean {mean}"
 
 
-def histogram(shape: Shape, whole: Shape | None = None) -> Histogram:
-    """Draw how rows lie on a scale, before how all rows lie on it."""
+def histogram(shape: Shape, whole: Shape | None = None, *, beside: Shape | None = None) -> Histogram:
+    """Draw how rows lie on a scale, before how all rows lie on it, as high as in a drawing beside it."""
     of = whole or shape
     counted = list(zip(_labels(shape), shape.counts, of.counts, strict=True))
     if not shape.scale.is_number:
         # For people a tag like any other.
         extra = (("other values", None, shape.others, of.others), ("no value", "", shape.nulls, of.nulls))
         counted += [((label, value), rows, all_rows) for label, value, rows, all_rows in extra if all_rows]
-    most = max([all_rows for _, _, all_rows in counted], default=0) or 1
+    most = max(_most(of), _most(beside or of)) or 1
     bars = [
         Bar(label, rows, all_rows, 100 * rows / most, 100 * all_rows / most, value)
         for (label, value), rows, all_rows in counted
     ]
     return Histogram(shape, tuple(bars))
+
+
+def _most(shape: Shape) -> int:
+    return max(*shape.counts, 0 if shape.scale.is_number else max(shape.others, shape.nulls))
 
 
 def _labels(shape: Shape) -> Iterator[tuple[str, str | None]]:

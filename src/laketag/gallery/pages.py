@@ -244,10 +244,12 @@ class Pages:
         """Draw a column in both versions on the later one's scale; None where one has no such column."""
         [scale] = [each for each in self.hanging.scales(after) if each.column == column]
         views = [self.hanging.view(version) for version in (before, after)]
-        return [
-            histogram(shape(scale, view.values([column])[column])) if column in view.schema.names else None
+        old, new = (
+            shape(scale, view.values([column])[column]) if column in view.schema.names else None
             for view in views
-        ]
+        )
+        pairs = ((old, new), (new, old))
+        return [None if each is None else histogram(each, beside=other) for each, other in pairs]
 
     def _moved(self, before: int, after: int, column: str | None, offset: int) -> dict[str, Any]:
         if column is None:

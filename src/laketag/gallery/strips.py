@@ -13,7 +13,7 @@ from laketag.gallery import words
 from laketag.gallery.pictures import thumbnails
 from laketag.lake import sql
 from laketag.lake.browsing import ROW_ID, RowIds, View
-from laketag.lake.shapes import Shape, as_numbers
+from laketag.lake.shapes import Shape, as_numbers, edges_as
 
 _SIDE = 160
 _QUALITY = 62
@@ -86,8 +86,10 @@ def strips(view: View, shape: Shape, album: Album) -> list[Strip]:
             if tag in kinds
         ]
     numbers = as_numbers(table[scale.column])
-    edges = np.array(scale.edges)[:: max(1, -(-(len(scale.edges) - 1) // _BUCKETS))]
-    bucket = np.searchsorted(edges[1:], numbers, side="right")
+    each = max(1, -(-(len(scale.edges) - 1) // _BUCKETS))  # bars of a bucket
+    edges = np.array(scale.edges)[::each]
+    borders = edges_as(scale, table[scale.column].type)[::each][1:]
+    bucket = np.searchsorted(borders, numbers, side="right")
     found = []
     for at in range(len(edges)):
         inside = (bucket == at) & ~np.isnan(numbers)

@@ -101,7 +101,7 @@ def shape(scale: Scale, values: pa.ChunkedArray) -> Shape:
     numbers = as_numbers(values)
     there = numbers[~np.isnan(numbers)]
     nulls = len(numbers) - len(there)
-    bars = np.bincount(bar_of(scale, there), minlength=len(scale.edges) - 1)
+    bars = np.bincount(_bar_of(edges_as(scale, values.type), there), minlength=len(scale.edges) - 1)
     if not len(there):
         return Shape(scale, tuple(bars.tolist()), 0, nulls)
     return Shape(
@@ -115,9 +115,15 @@ def shape(scale: Scale, values: pa.ChunkedArray) -> Shape:
     )
 
 
-def bar_of(scale: Scale, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def edges_as(scale: Scale, kind: pa.DataType) -> npt.NDArray[np.float64]:
+    """Round edges as a filter rounds them: it compares a column of floats in the column's own precision."""
+    rounded = pa.array(scale.edges, pa.float64()).cast(kind if pa.types.is_floating(kind) else pa.float64())
+    edges: npt.NDArray[np.float64] = rounded.cast(pa.float64()).to_numpy()
+    return edges
+
+
+def _bar_of(edges: npt.NDArray[np.float64], numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Say in which bar each number lies."""
-    edges = np.array(scale.edges)
     places = (numbers - edges[0]) / (edges[1] - edges[0])
     bars: npt.NDArray[np.int64] = places.clip(0, len(edges) - 2).astype(np.int64)
     # The quotient is off by one where rounding took a number over an edge.
