@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pytest
 import writers
 from laketag.errors import CommitError
 from laketag.lake.columns import write_column_file
-from laketag.lake.committing import ATTEMPTS, FragmentColumns, Version, commit_columns
+from laketag.lake.committing import ATTEMPTS, FragmentColumns, Version, _reserve, commit_columns
 from laketag.lake.location import Location
 
 TWICE = pa.schema([pa.field("TWICE", pa.int64(), metadata={"laketag": "{}"})])
@@ -73,16 +74,41 @@ def test_columns_that_exist_are_committed_although_others_append_and_configure(u
     assert lance.dataset(uri).count_rows("TWICE is null") == 10
 
 
-def test_columns_beside_an_indexed_one_do_not_mislead_the_index(uri: str) -> None:
+@pytest.mark.parametrize("is_meanwhile", [False, True], ids=["before", "meanwhile"])
+def test_columns_beside_an_indexed_one_do_not_mislead_the_index(uri: str, is_meanwhile: bool) -> None:
     commit(uri, TWICE, lambda: None)
     lance.dataset(uri).update({"TWICE": "-1"})
-    lance.dataset(uri).create_scalar_index("TWICE", "BTREE")
 
-    made = commit(uri, pa.schema([*TWICE, *OTHER]), lambda: None)
+    def index() -> None:
+        lance.dataset(uri).create_scalar_index("TWICE", "BTREE")
+
+    if not is_meanwhile:
+        index()
+
+    made = commit(uri, pa.schema([*TWICE, *OTHER]), index if is_meanwhile else lambda: None)
 
     assert made.reserved is not None
     assert lance.dataset(uri).count_rows("TWICE = -1") == 0
     assert lance.dataset(uri).count_rows("TWICE = 7") == lance.dataset(uri).count_rows("OTHER = 7") > 0
+
+
+def test_columns_that_are_made_first_undo_no_change_of_metadata(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge_columns = lance.fragment.LanceFragment.merge_columns
+
+    def meddled(*args: Any, **options: Any) -> Any:
+        made = merge_columns(*args, **options)
+        if not (lance.dataset(uri).schema.field("extra").metadata or {}):
+            lance.dataset(uri).update_field_metadata({"extra": {"made_by": "another"}})
+        return made
+
+    monkeypatch.setattr(lance.fragment.LanceFragment, "merge_columns", meddled)
+
+    _reserve(Location.of(uri), TWICE, {})
+    commit(uri, TWICE, lambda: None)
+
+    assert lance.dataset(uri).schema.field("extra").metadata == {b"made_by": b"another"}
 
 
 def test_where_others_change_every_row_all_the_time_it_ends_in_one_line(

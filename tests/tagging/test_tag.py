@@ -72,7 +72,10 @@ def test_taggers_of_different_progress_share_a_run(tmp_path: Path) -> None:
 
     report = tag(str(tmp_path), [ByteLength(), DigestLabel()])
 
-    assert report.version_after == report.version_before + 1
+    assert report.version_reserved is not None
+    assert report.version_after == report.version_reserved + 1
+    reserved = lance.dataset(str(tmp_path), version=report.version_reserved)
+    assert [reserved.count_rows(f"{name} is not null") for name in ("BYTES", "SHA256")] == [0, 150]
     assert report.computed == 300
     assert labels(tmp_path) == {n: right_label(n) for n in range(300)}
     lengths = lance.dataset(str(tmp_path)).to_table(columns=["number", "BYTES"]).to_pylist()

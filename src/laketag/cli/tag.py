@@ -214,7 +214,7 @@ def _reserved(report: laketag.TagReport) -> list[str]:
         return []
     return [
         f"columns were made empty first, in version {report.version_reserved}, and filled in a second one:"
-        " others wrote all the time, or have an index on one of them"
+        " others wrote all the time, or the run fills other columns that were there before"
     ]
 
 

@@ -50,7 +50,7 @@ class Version:
     fragments: int
     """How many fragments got a column file."""
     reserved: int | None = None
-    """The version that made the columns, where others left no time to make them with their labels."""
+    """The version that made columns empty, where they could not be made with their labels."""
 
 
 Prepare = Callable[["LanceDataset"], Sequence[FragmentColumns]]
@@ -64,9 +64,10 @@ def commit_columns(
 
     New columns are a Merge, which every other write keeps from being committed; it is made again from the
     latest version. Where others write all the time, it never comes in time: then the columns are made
-    first, empty, in a version of their own. Columns that exist are an Update of the fragments concerned,
-    which only writes to the same fragments keep from being committed, and which tells indexes on the
-    columns that these fragments changed: a Merge would not. (A DataReplacement would want the columns to
+    first, empty, in a version of their own, and likewise where some of the columns exist and some do not.
+    Columns that exist are an Update of the fragments concerned, which only writes to the same fragments
+    keep from being committed, and which tells indexes on the columns that these fragments changed, also
+    those that are being built: a Merge would not. (A DataReplacement would want the columns to
     lie alike in every fragment, which they do not once others have appended or compacted.)
 
     Args:
@@ -82,7 +83,9 @@ def commit_columns(
     work = _Commit(location, columns, prepare, properties, open_dataset(location).version)
     for attempt in range(ATTEMPTS):
         try:
-            return work.attempt(is_late=attempt >= PATIENCE)
+            made = work.attempt(is_late=attempt >= PATIENCE)
+            if made is not None:
+                return made
         except OSError as error:
             if not is_conflict(error):
                 arrived = work.arrived(open_dataset(location))
@@ -92,7 +95,7 @@ def commit_columns(
                     f"{location.uri}: the commit failed ({str(error).splitlines()[0][:200]}); "
                     "the work is staged, run the same command again"
                 ) from error
-            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+        time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts to commit; "
         "the labels are staged, run the same command again"
@@ -113,14 +116,17 @@ class _Commit:
     units: Sequence[FragmentColumns] = ()
     reserved: int | None = None
 
-    def attempt(self, *, is_late: bool) -> Version:
+    def attempt(self, *, is_late: bool) -> Version | None:
+        """Commit on top of the latest version; None where others changed its columns meanwhile."""
         dataset = open_dataset(self.location)
         arrived = self.arrived(dataset)
         if arrived is not None:
             return arrived
-        if is_late or _are_indexed(dataset, self.columns):
+        if is_late or _are_mixed(dataset, self.columns):
             self.reserved = _reserve(self.location, self.columns, self.properties) or self.reserved
             dataset = open_dataset(self.location)
+            if _are_mixed(dataset, self.columns):
+                return None
         self.units = self.prepare(dataset)
         if not self.units:  # every row that there was something to say of is gone
             return Version(dataset.version, 0, self.reserved)
@@ -137,10 +143,12 @@ def _new(dataset: LanceDataset, columns: pa.Schema) -> pa.Schema:
     return pa.schema([column for column in columns if column.name not in dataset.schema.names])
 
 
-def _are_indexed(dataset: LanceDataset, columns: pa.Schema) -> bool:
-    """Whether a Merge would change indexed columns: Lance would go on to find the old values."""
-    indexed = {name for index in dataset.describe_indices() for name in index.field_names}
-    return not indexed.isdisjoint(columns.names) and len(_new(dataset, columns)) > 0
+def _are_mixed(dataset: LanceDataset, columns: pa.Schema) -> bool:
+    """Whether a Merge would change columns beside those that it makes.
+
+    No index is told of it, not even one that another writer builds meanwhile: it goes on to find old values.
+    """
+    return 0 < len(_new(dataset, columns)) < len(columns)
 
 
 def _reserve(location: Location, columns: pa.Schema, properties: Mapping[str, str]) -> int | None:
@@ -158,8 +166,8 @@ def _reserve(location: Location, columns: pa.Schema, properties: Mapping[str, st
     try:
         for _ in range(_QUICK_TRIES):
             latest = open_dataset(location)
-            if _ids(latest) != _ids(dataset):
-                return None  # others changed columns: the next attempt begins anew
+            if not _are_alike(latest, dataset):
+                return None  # the schema would undo what others changed
             fragments = [fragment.metadata for fragment in latest.get_fragments()]
             operation = lance.LanceOperation.Merge(fragments, schema, preserves_nullability=True)
             try:
@@ -173,8 +181,9 @@ def _reserve(location: Location, columns: pa.Schema, properties: Mapping[str, st
         delete_data_file(location, leftover)
 
 
-def _ids(dataset: LanceDataset) -> list[tuple[str, int]]:
-    return [(field.name(), field.id()) for field in dataset.lance_schema.fields()]
+def _are_alike(one: LanceDataset, other: LanceDataset) -> bool:
+    ids = [[field.id() for field in dataset.lance_schema.fields()] for dataset in (one, other)]
+    return ids[0] == ids[1] and one.schema.equals(other.schema, check_metadata=True)
 
 
 def _commit_once(

@@ -42,7 +42,7 @@ class Outcome:
     fragments: int = 0
     """Fragments that got labels; 0 where every row that has staged labels is gone."""
     reserved: int | None = None
-    """The version that made the columns, where others left no time to make them with their labels."""
+    """The version that made columns empty, where they could not be made with their labels."""
 
     def plus(self, later: Outcome) -> Outcome:
         """Add what a later commit of the same run came to."""
