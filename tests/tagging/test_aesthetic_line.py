@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,12 @@ from PIL import Image
 from skimage import data
 
 import laketag
+from datasets import staged_files
 from laketag.engines.local import Local
 from laketag.errors import BadSQL, ColumnError, JobRefused, TooManyErrors
 from laketag.taggers.aesthetic import Aesthetic
 from laketag.taggers.rescoring import AestheticHead
+from programs import environment
 from siglips import DIMENSION, encoder, head
 
 PHOTOGRAPHS = (data.astronaut, data.coffee, data.rocket, data.cat)
@@ -88,6 +94,39 @@ def test_workers_chunks_and_batches_change_no_score_by_much_and_the_same_ones_no
 
     assert again == first
     assert others == pytest.approx(first, abs=1e-5)
+
+
+PROGRAM = """
+import sys
+import laketag
+from laketag.taggers.aesthetic import Aesthetic
+tagger = Aesthetic(encoder=sys.argv[2], head=sys.argv[3])
+laketag.tag(sys.argv[1], [tagger], settings=laketag.TagSettings(chunk_rows=8, batch_size=3))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_and_resumed_its_scores_are_those_of_an_unbroken_run_to_the_bit(
+    number: signal.Signals, uri: str, tagger: Aesthetic
+) -> None:
+    settings = laketag.TagSettings(chunk_rows=8, batch_size=3)
+    laketag.tag(uri, [replace(tagger, prefix="UNBROKEN")], settings=settings)
+    many = pa.concat_tables([lance.dataset(uri).to_table(columns=["__key__", "jpg"])] * 20)
+    lance.write_dataset(many, f"{uri}-many", max_rows_per_file=8, data_storage_version="2.2")
+    command = [sys.executable, "-c", PROGRAM, f"{uri}-many", tagger.encoder, tagger.head]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(staged_files(Path(f"{uri}-many"))) < 5:
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.wait()
+    time.sleep(1)  # its worker sees that it is gone
+
+    report = laketag.tag(f"{uri}-many", [tagger], settings=settings)
+
+    assert 0 < report.skipped < len(many)
+    expected = [row["UNBROKEN_SCORE"] for row in rows(uri, "UNBROKEN_SCORE")]
+    assert [row["AESTHETIC_SCORE"] for row in rows(f"{uri}-many", "AESTHETIC_SCORE")] == expected * 20
 
 
 def test_labels_of_another_dtype_do_not_mix_and_the_dtype_goes_on_with_them(
