@@ -15,7 +15,7 @@ PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := startup tag_io tag_model memory evolve pages three_taggers aesthetic_cpu
 ANY := not gpu and not weights
 
-.PHONY: help browser demo test test-fast test-readers check docs bench clean
+.PHONY: help browser java demo test test-fast test-readers check docs bench clean
 
 help:
 	@echo 'make demo       the whole line on real photographs, in under a minute'
@@ -50,7 +50,14 @@ browser:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
 	echo 'no Chromium is here and none could be installed; the browser tests want it: apt-get install chromium' >&2
 
-test: $(INSTALLED) browser
+# Spark needs Java. Without one its tests are skipped, and fail where CI=true.
+java:
+	@command -v java >/dev/null || test -n "$$JAVA_HOME" || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless >/dev/null; } || \
+	echo 'no Java is here and none could be installed; the Spark tests want it: apt-get install default-jre-headless' >&2
+
+test: $(INSTALLED) browser java
 	$(RUN)/python -m pytest -n 2 -m '$(ANY)'
 
 test-fast: $(INSTALLED)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+import places
+from laketag.engines.protocol import Engine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,3 +23,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give tests that ask for a `round_` as many as were asked for."""
     if "round_" in metafunc.fixturenames:
         metafunc.parametrize("round_", range(metafunc.config.getoption("--rounds")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of an engine one after the other: a Spark session is not started for each anew."""
+
+    def place(item: pytest.Item) -> int:
+        name = getattr(item, "callspec", None) and item.callspec.params.get("engine")
+        return places.NAMES.index(name) if name in places.NAMES else 0
+
+    items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def open_places() -> Iterator[places.Open]:
+    """Keep one Ray cluster and one Spark session for all tests of this process."""
+    with places.Open() as kept:
+        yield kept
+
+
+@pytest.fixture(params=places.ALL)
+def engine(request: pytest.FixtureRequest, open_places: places.Open) -> Engine:
+    """Give each engine in turn."""
+    return open_places.engine(request.param)

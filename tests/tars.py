@@ -67,7 +67,7 @@ def write_tar(path: Path, *samples: Members, ended: bool = True) -> Path:
 class Here:
     """An engine that runs tasks where it is called, for tests of what tasks do."""
 
-    def run(self, fn: Any, tasks: Sequence[Any]) -> Iterator[Any]:
+    def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Iterator[Any]:
         """Yield each task's result."""
         for task in tasks:
             yield fn(task)

@@ -13,9 +13,10 @@ SOURCE = Path(__file__).parent.parent / "src" / "laketag"
 
 ALLOWED = {
     "errors": set(),
+    "version": set(),
     "lake": {"errors"},
     "taggers": {"errors"},
-    "engines": {"errors"},
+    "engines": {"errors", "version"},
     "shards": {"errors", "lake", "engines"},
     "tagging": {"errors", "lake", "engines", "taggers"},
     "gallery": {"errors", "lake"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "cli": {"errors", "laketag"},
     # The public API: names of the layers, each imported when it is used.
     "laketag": {
-        *("errors", "lake", "taggers", "engines", "shards", "tagging", "gallery", "training"),
+        *("errors", "lake", "taggers", "engines", "shards", "tagging", "gallery", "training", "version"),
         "walkthrough",
     },
     "__main__": {"cli"},

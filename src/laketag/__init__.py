@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from laketag import errors
 from laketag.errors import LaketagError
+from laketag.version import VERSION
 
 if TYPE_CHECKING:
     from laketag.engines.local import Local
-    from laketag.engines.protocol import Engine, Progress
+    from laketag.engines.protocol import Engine, Progress, Workers
+    from laketag.engines.ray import Ray
+    from laketag.engines.spark import Spark
     from laketag.gallery.reporting import ReportMade, report
     from laketag.gallery.serving import Address, serve
     from laketag.lake.answering import watch_store
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from laketag.training.torch_rows import torch_dataset
     from laketag.walkthrough import DemoReport, demo
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Address",
@@ -68,17 +71,20 @@ __all__ = [
     "Local",
     "Model",
     "Progress",
+    "Ray",
     "ReportMade",
     "RestoreReport",
     "Rows",
     "Selection",
     "ShowReport",
+    "Spark",
     "Speed",
     "TagReport",
     "TagSettings",
     "Tagger",
     "VersionShown",
     "VersionsReport",
+    "Workers",
     "add_column",
     "adopt",
     "cast_column",
@@ -109,7 +115,9 @@ __all__ = [
 # Importing laketag costs milliseconds: Lance, Arrow and the models come with the name that needs them.
 _HOMES = {
     "laketag.engines.local": ("Local",),
-    "laketag.engines.protocol": ("Engine", "Progress"),
+    "laketag.engines.protocol": ("Engine", "Progress", "Workers"),
+    "laketag.engines.ray": ("Ray",),
+    "laketag.engines.spark": ("Spark",),
     "laketag.gallery.reporting": ("ReportMade", "report"),
     "laketag.gallery.serving": ("Address", "serve"),
     "laketag.lake.answering": ("watch_store",),

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from laketag.engines import stopping
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine
+from laketag.engines.protocol import Engine, Workers
 from laketag.errors import BadTagger, TaskFailed, WorkerLost
-
-ENGINES = {"local-1": Local(1), "local-2": Local(2)}
-
-
-@pytest.fixture(params=ENGINES, ids=str)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return ENGINES[request.param]
 
 
 def test_every_task_is_once_in_the_result(engine: Engine) -> None:
@@ -35,9 +31,25 @@ def test_a_function_without_a_module_reaches_the_workers(engine: Engine) -> None
     assert sorted(engine.run(lambda n: n + offset, [1, 2])) == [8, 9]
 
 
+def test_results_come_as_they_finish_and_a_slow_task_holds_nobody(engine: Engine, tmp_path: Path) -> None:
+    if engine == Local(1, grace=20):
+        pytest.skip("one worker does one task at a time")
+    results = []
+    for result in engine.run(WaitsForZero(str(tmp_path)), range(8)):
+        results.append(result)
+        if len(results) == 7:
+            (tmp_path / "go").touch()
+
+    assert results[-1] == 0
+    assert sorted(results) == list(range(8))
+
+
 def test_an_error_of_ours_arrives_as_it_is(engine: Engine) -> None:
-    with pytest.raises(BadTagger, match="weights of 3"):
+    with pytest.raises(BadTagger, match="weights of 3 are missing") as caught:
         list(engine.run(_refuse, [3]))
+
+    # Where a worker is elsewhere, the line says which.
+    assert ("(worker: process" in str(caught.value)) == (not isinstance(engine, Local))
 
 
 def test_any_other_exception_says_what_it_was(engine: Engine) -> None:
@@ -45,36 +57,103 @@ def test_any_other_exception_says_what_it_was(engine: Engine) -> None:
         list(engine.run(_divide, [0]))
 
 
-def test_a_task_whose_worker_is_killed_runs_again(engine: Engine, tmp_path: Path) -> None:
-    assert sorted(engine.run(DieOnce(str(tmp_path)), range(6))) == list(range(6))
+def test_a_result_that_does_not_pickle_is_said(engine: Engine) -> None:
+    with pytest.raises(TaskFailed, match="pickle"):
+        list(engine.run(_lock, [0]))
+
+
+def test_a_task_whose_worker_is_killed_runs_again_and_is_told(engine: Engine, tmp_path: Path) -> None:
+    told: list[Workers] = []
+
+    assert sorted(engine.run(DieOnce(str(tmp_path)), range(6), told.append)) == list(range(6))
+    assert (told[-1].lost, told[-1].retried) == (1, 1)
+    assert max(workers.alive for workers in told) >= 1
+
+
+def test_a_task_whose_worker_is_told_to_stop_is_given_to_another(engine: Engine, tmp_path: Path) -> None:
+    results = sorted(engine.run(DieOnce(str(tmp_path), signal.SIGTERM), range(6)))
+
+    assert results == list(range(6))
+    assert (tmp_path / "stopped").exists()
 
 
 def test_a_task_that_always_kills_its_worker_ends_the_run(engine: Engine) -> None:
-    with pytest.raises(WorkerLost, match="SIGKILL"):
+    with pytest.raises(WorkerLost, match="died"):
         list(engine.run(_die, [1]))
 
 
-def test_leaving_early_ends_the_workers(engine: Engine) -> None:
-    results = engine.run(_pid, range(100))
-    pid = next(results)
+def test_leaving_early_tells_the_workers_to_stop_and_waits_for_them(engine: Engine, tmp_path: Path) -> None:
+    results = engine.run(RunsUntilStopped(str(tmp_path)), range(4))
+    assert next(results) == 0
+    _wait_for(tmp_path / "begun")
     results.close()
 
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_module_that_a_worker_lacks_is_named(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def double(n):\n    return 2 * n\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here  # type: ignore[import-not-found]  # written above
+
+    (tmp_path / "only_here.py").unlink()
+
+    with pytest.raises(TaskFailed, match="a worker lacks the module 'only_here'"):
+        list(engine.run(only_here.double, [1]))
 
 
 @dataclass(frozen=True)
 class DieOnce:
-    """Kills its worker at the first try of task 3."""
+    """Sends its worker a signal at the first try of task 3."""
 
     folder: str
+    number: int = signal.SIGKILL
 
     def __call__(self, task: int) -> int:
         tried = Path(self.folder, "tried")
         if task == 3 and not tried.exists():
             tried.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
+            while not stopping.requested():
+                time.sleep(0.01)
+            Path(self.folder, "stopped").touch()
         return task
+
+
+@dataclass(frozen=True)
+class WaitsForZero:
+    """Task 0 ends when there is a file `go`."""
+
+    folder: str
+
+    def __call__(self, task: int) -> int:
+        if task == 0:
+            _wait_for(Path(self.folder, "go"))
+        return task
+
+
+@dataclass(frozen=True)
+class RunsUntilStopped:
+    """All tasks but the first go on until the worker is told to stop."""
+
+    folder: str
+
+    def __call__(self, task: int) -> int:
+        Path(self.folder, "begun" if task else "first").touch()
+        while task and not stopping.requested():
+            time.sleep(0.01)
+        if task:
+            Path(self.folder, "ended").touch()
+        return task
+
+
+def _wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file} did not come"
+        time.sleep(0.01)
 
 
 def _square(n: int) -> int:
@@ -89,10 +168,10 @@ def _divide(n: int) -> float:
     return 1 / n
 
 
+def _lock(n: int) -> object:
+    return threading.Lock()
+
+
 def _die(n: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return n
-
-
-def _pid(n: int) -> int:
-    return os.getpid()

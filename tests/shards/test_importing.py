@@ -432,7 +432,7 @@ def test_a_shard_that_changes_while_it_is_read_is_refused(tmp_path, uri):
     one, two = (write_tar(tmp_path / f"{n}.tar", sample(n)) for n in "ab")
 
     class Changing(Here):
-        def run(self, fn, tasks):
+        def run(self, fn, tasks, tell=None):
             write_tar(two, sample("changed"), sample("more"))
             yield from super().run(fn, tasks)
 
@@ -491,9 +491,9 @@ def test_two_imports_at_once_make_one_dataset(tmp_path, uri):
     shard = write_tar(tmp_path / "a.tar", sample("a", {"n": 1}))
 
     class Overtaken(Here):
-        def run(self, fn, tasks):
+        def run(self, fn, tasks, tell=None):
             yield from super().run(fn, tasks)
-            if fn.__name__ == "write_typed" and not Path(uri, "_versions").exists():
+            if fn.function.__name__ == "write_typed" and not Path(uri, "_versions").exists():
                 run(uri, shard)
 
     with pytest.raises(CommitError, match="run the same command again"):
@@ -508,9 +508,9 @@ def test_two_appends_at_once_add_a_shard_once(tmp_path, uri):
     shard = write_tar(tmp_path / "b.tar", sample("b", {"n": 1}))
 
     class Overtaken(Here):
-        def run(self, fn, tasks):
+        def run(self, fn, tasks, tell=None):
             yield from super().run(fn, tasks)
-            if fn.__name__ == "write_typed" and lance.dataset(uri).version == 1:
+            if fn.function.__name__ == "write_typed" and lance.dataset(uri).version == 1:
                 run(uri, shard, settings=APPEND)
 
     with pytest.raises(CommitError, match="run the same command again"):

@@ -106,7 +106,7 @@ class StopsAfter:
     def __init__(self, tasks: int) -> None:
         self.tasks = tasks
 
-    def run(self, fn, tasks):
+    def run(self, fn, tasks, tell=None):
         for number, task in enumerate(tasks):
             if number == self.tasks:
                 raise Stop

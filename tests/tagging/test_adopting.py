@@ -77,7 +77,7 @@ class Meddling:
 
     meddle: Callable[[], object]
 
-    def run(self, fn: Any, tasks: Sequence[Any]) -> Iterator[Any]:
+    def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Iterator[Any]:
         results = list(Local().run(fn, tasks))
         self.meddle()
         yield from results

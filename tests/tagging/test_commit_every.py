@@ -27,7 +27,7 @@ class StopsAfter:
     tasks: int
     workers: int = 1
 
-    def run(self, fn: Any, tasks: Sequence[Any]) -> Generator[Any, None, None]:
+    def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Generator[Any, None, None]:
         for number, one in enumerate(Local().run(fn, tasks), 1):
             yield one
             if number == self.tasks:

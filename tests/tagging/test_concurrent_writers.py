@@ -30,7 +30,7 @@ class Here:
     meddle: Meddle = lambda: None
     after: int = 0
 
-    def run(self, fn: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+    def run(self, fn: Callable[[Any], Any], tasks: Sequence[Any], tell: Any = None) -> Iterator[Any]:
         for number, task in enumerate(tasks):
             result = fn(task)
             if number == (self.after or len(tasks)) - 1:

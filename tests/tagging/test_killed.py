@@ -106,7 +106,7 @@ def _wait_for_workers_to_end(counted: Path) -> None:
         time.sleep(0.05)
 
 
-def test_sigterm_to_a_worker_alone_commits_nothing_and_loses_nothing(tmp_path: Path) -> None:
+def test_sigterm_to_a_worker_alone_costs_nothing_and_the_run_goes_on(tmp_path: Path) -> None:
     folder, counted = _prepared(tmp_path)
     process = _start(folder, counted)
     while not (workers := list(counted.iterdir())):
@@ -114,9 +114,6 @@ def test_sigterm_to_a_worker_alone_commits_nothing_and_loses_nothing(tmp_path: P
     os.kill(int(workers[0].name.split("-")[1]), signal.SIGTERM)
     _, said = process.communicate()
 
-    assert "Interrupted: a worker was told to stop" in said
-    assert lance.dataset(str(folder)).schema.names == ["jpg", "number"]
-    _finish(folder, counted)
-
+    assert process.returncode == 0, said
     assert lance.dataset(str(folder)).count_rows("SHA is null") == 0
     assert len(predicted(counted)) == ROWS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 import typer
 
@@ -14,7 +15,7 @@ from laketag.cli.leaving import WrongUsage
 if TYPE_CHECKING:
     import laketag
 
-ENGINES = {"local": "Local"}
+ENGINES = {"local": "Local", "ray": "Ray", "spark": "Spark"}
 """By name, the public class of each engine."""
 
 Uri = Annotated[
@@ -41,7 +42,9 @@ Workers = Annotated[
 EngineOptions = Annotated[
     list[str] | None,
     typer.Option(
-        "--engine-option", metavar="KEY=VALUE", help="For the engine (local: tries, grace); repeats."
+        "--engine-option",
+        metavar="KEY=VALUE",
+        help="For the engine, as address=auto, master=yarn, gpus=0.5; repeats.",
     ),
 ]
 Where = Annotated[
@@ -89,9 +92,18 @@ def engine(name: str, workers: int | None, options: Sequence[str] | None) -> lak
         if key not in known or key == "workers":
             others = ", ".join(name for name in known if name != "workers")
             raise WrongUsage(f"engine {name} has no option {key!r}; it has {others}")
-        try:
-            values[key] = types[key](text)
-        except ValueError as error:
-            raise WrongUsage(f"--engine-option {key} is {text!r}, which is not a number") from error
+        values[key] = _value(key, text, types[key])
     made: laketag.Engine = kind(**values)
     return made
+
+
+def _value(key: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) is tuple:
+        return tuple(text.split(","))
+    try:
+        if get_origin(kind) is Mapping:
+            return dict(json.loads(text))
+        return kind(text) if kind in (int, float) else text
+    except ValueError as error:
+        wanted = "a number" if kind in (int, float) else "a JSON object"
+        raise WrongUsage(f"--engine-option {key} is {text!r}, which is not {wanted}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,16 @@ Report = Callable[["Progress"], None]
 
 @contextmanager
 def shown(what: str) -> Iterator[Report]:
-    """Give a callback for the library, and show what it is told until the work ends."""
+    """Give a callback for the library, and show what it is told until the work ends.
+
+    What anybody else prints meanwhile (an engine, a user's module) is a message, and goes to stderr:
+    stdout is for the command's result alone.
+    """
+    with redirect_stdout(sys.stderr):
+        yield from _shown(what)
+
+
+def _shown(what: str) -> Iterator[Report]:
     if not sys.stderr.isatty():
         yield _Lines(what).report
         return

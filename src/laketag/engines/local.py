@@ -17,8 +17,9 @@ from typing import TypeVar
 
 import cloudpickle
 
-from laketag.engines.worker import Answer
-from laketag.errors import TaskFailed, WorkerLost
+from laketag.engines.answering import Answer, packed, packed_tasks, value_of
+from laketag.engines.protocol import Workers, unheard
+from laketag.errors import WorkerLost
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,30 +36,21 @@ class Local:
     grace: float = 60.0
     """Seconds that workers get to stage what they have when the run is stopped."""
 
-    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Generator[R, None, None]:
+    def run(
+        self, fn: Callable[[T], R], tasks: Sequence[T], tell: Callable[[Workers], None] = unheard
+    ) -> Generator[R, None, None]:
         """Yield each task's result as it comes; see `Engine.run`."""
         if not tasks:
             return
-        pool = _Pool(
-            cloudpickle.dumps(fn), [cloudpickle.dumps(pair) for pair in enumerate(tasks)], self.tries
-        )
+        pool = _Pool(packed(fn), packed_tasks(tasks), self.tries, tell)
         try:
             for number in range(min(self.workers, len(tasks))):
                 pool.start(number)
             while pool.busy:
                 for answer in pool.answers():
-                    yield _value(answer)
+                    yield value_of(answer, is_elsewhere=False)
         finally:
             pool.stop(self.grace)
-
-
-def _value(answer: Answer) -> R:  # type: ignore[type-var]  # the type travels as a pickle
-    if answer.error is not None:
-        raise answer.error
-    if answer.trace is not None:
-        last = answer.trace.strip().splitlines()[-1]
-        raise TaskFailed(f"a task failed in its worker: {last}") from RuntimeError(answer.trace)
-    return answer.value  # type: ignore[no-any-return]  # likewise
 
 
 @dataclass
@@ -74,6 +66,8 @@ class _Pool:
     fn: bytes
     tasks: list[bytes]
     tries: int
+    tell: Callable[[Workers], None]
+    lost: int = 0
     busy: dict[Connection, _Worker] = field(default_factory=dict)
     idle: list[_Worker] = field(default_factory=list)
     waiting: deque[int] = field(init=False)
@@ -97,6 +91,8 @@ class _Pool:
         with suppress(ConnectionError):  # it died at once: waiting for it will say so
             worker.connection.send_bytes(self.fn)
         self._give(worker)
+        # Only a lost worker's task is ever given out again.
+        self.tell(Workers(len(self.busy) + len(self.idle), self.lost, self.lost))
 
     def _give(self, worker: _Worker) -> None:
         if not self.waiting:
@@ -117,6 +113,9 @@ class _Pool:
             except (EOFError, ConnectionError):
                 self._replace(worker)
                 continue
+            if answer.is_cut:
+                self._replace(worker)
+                continue
             self._give(worker)
             yield answer
 
@@ -124,7 +123,8 @@ class _Pool:
         dead.connection.close()
         code = dead.process.wait()
         if self.tried[dead.index] >= self.tries:
-            raise WorkerLost(f"the worker process died ({_cause(code)})")
+            raise WorkerLost(f"the worker died ({_cause(code)})")
+        self.lost += 1
         self.waiting.appendleft(dead.index)
         self.start(dead.number)
 

@@ -10,15 +10,44 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How an engine's workers fare."""
+
+    alive: int = 0
+    """Worker processes at work or waiting for some."""
+    lost: int = 0
+    """Those that died so far."""
+    retried: int = 0
+    """Tasks given out once more because their worker died."""
+
+    @property
+    def line(self) -> str:
+        """For people: `2 workers`, `2 workers, 1 lost, 1 task tried again`."""
+        parts = [f"{self.alive} worker{'s' * (self.alive != 1)}"]
+        if self.lost:
+            parts.append(f"{self.lost} lost")
+        if self.retried:
+            parts.append(f"{self.retried} task{'s' * (self.retried != 1)} tried again")
+        return ", ".join(parts)
+
+
+def unheard(workers: Workers) -> None:
+    """Take no notice: for callers of `run` who do not ask how its workers fare."""
+
+
 class Engine(Protocol):
     """Where tasks run. It knows nothing of images, models or Lance."""
 
-    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Generator[R, None, None]:
+    def run(
+        self, fn: Callable[[T], R], tasks: Sequence[T], tell: Callable[[Workers], None] = unheard
+    ) -> Generator[R, None, None]:
         """Yield `fn(task)` for every task, once each, in the order in which they finish.
 
         `fn`, tasks and results must pickle (cloudpickle). A task whose worker dies is tried again,
-        so `fn` may run more than once per task. Closing the iterator stops the workers: they
-        get SIGTERM first, and `stopping.requested()` turns true in them.
+        so `fn` may run more than once per task. Closing the iterator stops the workers:
+        `stopping.requested()` turns true in them, and they get a while to end what they are at.
+        `tell` is called when workers come or go.
 
         Raises:
             TaskFailed: `fn` raised something that is not a `LaketagError` (those are raised as they are).

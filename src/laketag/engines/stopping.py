@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _stop = threading.Event()
@@ -12,6 +14,30 @@ _stop = threading.Event()
 def requested() -> bool:
     """Whether this process was asked to stop."""
     return _stop.is_set()
+
+
+def request() -> None:
+    """Ask this process to stop."""
+    _stop.set()
+
+
+def withdraw() -> None:
+    """Take a request back: the process goes on to another run."""
+    _stop.clear()
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put the handlers of Ctrl-C and SIGTERM back that the body replaces, as Ray and Spark do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def listen() -> None:

@@ -5,30 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
-from dataclasses import dataclass
-from functools import lru_cache
 from multiprocessing.connection import Connection
-from typing import Any
-
-import cloudpickle
 
 from laketag.engines import place, stopping
-from laketag.errors import LaketagError
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a worker says of one task."""
-
-    index: int
-    """The task's place in the list of tasks."""
-    value: Any = None
-    """What `fn` returned."""
-    error: LaketagError | None = None
-    """An error of ours that `fn` raised, to be raised in the driver as it is."""
-    trace: str | None = None
-    """The traceback of anything else that `fn` raised."""
+from laketag.engines.answering import say
 
 
 def serve(connection: Connection) -> None:
@@ -36,28 +16,9 @@ def serve(connection: Connection) -> None:
     try:
         pickled = connection.recv_bytes()
         while True:
-            connection.send_bytes(_answer(pickled, connection.recv_bytes()))
+            connection.send_bytes(say(pickled, connection.recv_bytes()))
     except (EOFError, ConnectionError):
         return
-
-
-@lru_cache(maxsize=1)
-def _loaded(pickled: bytes) -> Any:
-    return cloudpickle.loads(pickled)
-
-
-def _answer(pickled: bytes, pair: bytes) -> bytes:
-    """Give the pickled answer; a function, a task or a result that does not pickle is an answer, too."""
-    index = -1
-    try:
-        index, task = cloudpickle.loads(pair)
-        answer: bytes = cloudpickle.dumps(Answer(index, _loaded(pickled)(task)))
-    except LaketagError as error:
-        answer = cloudpickle.dumps(Answer(index, error=error))
-    # The boundary of the process: whatever it is, the driver must see it, and this worker goes on.
-    except Exception:
-        answer = cloudpickle.dumps(Answer(index, trace=traceback.format_exc()))
-    return answer
 
 
 def _die_with_the_driver(driver: int) -> None:

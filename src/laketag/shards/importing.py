@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine, Progress
+from laketag.engines.protocol import Engine, Progress, Workers
 from laketag.errors import CommitError
 from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, create_dataset, verify_fragments
 from laketag.lake.columns import delete_data_file
@@ -18,6 +19,7 @@ from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.presence import keys_of
 from laketag.lake.probing import require_put_if_absent
+from laketag.lake.sharing import on_shared_disk
 from laketag.lake.staged import StagedFiles
 from laketag.lake.writing import dataset_schema, have_data_files
 from laketag.shards.imported import JOB, Imported, announce, confirm
@@ -31,6 +33,12 @@ from laketag.shards.schema import Clash, Column, plan_columns
 from laketag.shards.settings import ImportSettings
 from laketag.shards.sources import find_shards
 from laketag.shards.typed import TypedTask, is_typed, write_typed
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+IMPORTING = "importing"
+"""The folder of imports' leases."""
 
 __all__ = ["ImportReport", "ImportSettings", "import_"]
 
@@ -72,7 +80,7 @@ def import_(
         return run.report(run.finish(), time.monotonic() - started)
     require_put_if_absent(location)
     # A part of its own: imports do not exclude each other, but `clean` must see that one is at work.
-    with leased(job.location, "importing", "an import", uuid.uuid4().hex):
+    with leased(job.location, IMPORTING, "an import", uuid.uuid4().hex):
         return run.report(run.finish(), time.monotonic() - started)
 
 
@@ -89,6 +97,7 @@ class _Import:
     repeats: list[dict[str, str]] = field(default_factory=list)
     bytes_read: int = 0
     bytes_written: int = 0
+    workers: Workers = field(default_factory=Workers)
 
     def finish(self) -> int | None:
         """Do what is left to do; returns the dataset's version, None where there is no dataset."""
@@ -120,7 +129,7 @@ class _Import:
         sizes = [sum(shard.size for shard in task.shards) for task in tasks]
         self._tell(sum(sizes[index] for index in records), sum(sizes), "reading shards")
         todo = [task for task in tasks if task.index not in records]
-        for text in self.engine.run(import_shards, todo):
+        for text in self._run(import_shards, todo):
             record = Record.from_json(text)
             records[record.index] = record
             self.bytes_read += record.read
@@ -168,7 +177,7 @@ class _Import:
                 TypedTask(index, job.location, job.folder, job.form.storage_version, piece.parts, typed)
                 for index, piece in enumerate(pieces)
             ]
-            for index, file in self.engine.run(write_typed, tasks):
+            for index, file in self._run(write_typed, tasks):
                 files[index] = file
                 self.bytes_written += file.size
                 self._tell(len(files), len(pieces), "making typed columns", "fragments")
@@ -203,9 +212,18 @@ class _Import:
 
         return append_fragments(job.location, schema, fragments, properties, check)
 
+    def _run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+        with ExitStack() as held:
+            if self.job.folder:
+                function = held.enter_context(on_shared_disk(self.job.location, IMPORTING, function))
+            yield from held.enter_context(closing(self.engine.run(function, tasks, self._hear)))
+
+    def _hear(self, workers: Workers) -> None:
+        self.workers = workers
+
     def _tell(self, done: int, total: int, note: str, unit: str = "bytes") -> None:
         if self.job.settings.progress is not None:
-            self.job.settings.progress(Progress(done, total, unit, note))
+            self.job.settings.progress(Progress(done, total, unit, note, self.workers.line))
 
     def report(self, version: int | None, seconds: float) -> ImportReport:
         """Say what was done."""

@@ -140,9 +140,7 @@ class Compute:
         dataset = dataset_at(self.location, self.version)
         dataset.io_stats_incremental()
         begun = self.staging(0).begun()
-        if any(chunk.key in begun for chunk in task.chunks):
-            task = self._looked_up(task)
-        work = Work(self, dataset, task)
+        work = Work(self, dataset, self._looked_up(task))
         pipeline = self.pipeline()
         before = replace(pipeline.stats)
         try:
@@ -159,9 +157,10 @@ class Compute:
         return replace(done, stats=pipeline.stats.since(before))
 
     def _looked_up(self, task: Task) -> Task:
-        """Find what an attempt that died has staged of a task since it was planned."""
+        """Find what an attempt that died, or was stopped, has staged of a task since it was planned."""
+        keys = {chunk.key for chunk in task.chunks}
         staged = [
-            index.plus(self.staging(job).parts(but=index.names)).within(task.ranges_of(job))
+            index.plus(self.staging(job).parts(but=index.names, of=keys)).within(task.ranges_of(job))
             for job, index in enumerate(task.staged)
         ]
         return replace(task, staged=tuple(staged))

@@ -112,7 +112,9 @@ def _with_estimate(report: TagReport, run: Run, engine: Engine, price: float | N
 
 
 def _with_threads(compute: Compute, engine: Engine) -> Compute:
-    share = max(1, cores() // (getattr(engine, "workers", None) or 1))
+    # What an engine elsewhere gives each worker; on this machine they share out the cores.
+    cpus = getattr(engine, "cpus", None)
+    share = max(1, int(cpus or cores() // (getattr(engine, "workers", None) or 1)))
     return replace(compute, threads=compute.threads or share, cores=share)
 
 

@@ -109,10 +109,17 @@ class Staging:
         described = json.dumps([[p.source, p.start, p.stop, p.first, p.rows] for p in parts])
         return parts, self.files.write(name, table, {_PARTS: described})
 
-    def parts(self, but: Collection[str] = ()) -> list[Part]:
-        """List what is staged, from the footers of the staged files, but for those that are known."""
+    def parts(self, but: Collection[str] = (), of: Collection[str] | None = None) -> list[Part]:
+        """List what is staged, from the footers of the staged files.
+
+        Args:
+            but: files that are known.
+            of: keys of the chunks that are asked for; all where None.
+        """
         files = self.files
         names = [name for name in files.names() if name not in but]
+        if of is not None:
+            names = [name for name in names if name.split(".")[0] in of]
 
         def read(name: str) -> list[Part]:
             return [Part(name, *values) for values in json.loads(files.metadata(name)[_PARTS])]

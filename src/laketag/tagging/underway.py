@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import reduce
 
-from laketag.engines.protocol import Engine
+from laketag.engines.protocol import Engine, Workers
 from laketag.errors import CommitError, Interrupted
+from laketag.lake.sharing import on_shared_disk
 from laketag.taggers.rows import Stats
 from laketag.tagging.committing import Outcome, commit_done, commit_rest
 from laketag.tagging.compute import Done, Task
@@ -39,6 +40,8 @@ class UnderWay:
     """Rows committed on the way."""
     finished: int = 0
     """Fragments finished since the last commit."""
+    workers: Workers = field(default_factory=Workers)
+    """How the engine's workers fare."""
 
     def __post_init__(self) -> None:
         self.outcome = Outcome(self.run.compute.version)
@@ -55,7 +58,8 @@ class UnderWay:
         try:
             with (
                 watching(self.rows, self.run.missing, report, self._how_it_goes),
-                closing(engine.run(fn, self.run.tasks)) as finished,
+                on_shared_disk(self.run.compute.location, self.run.jobs[0].digest, fn) as guarded,
+                closing(engine.run(guarded, self.run.tasks, self._hear)) as finished,
             ):
                 for one in finished:
                     self._add(one)
@@ -109,10 +113,14 @@ class UnderWay:
             for (_, reason), rows in one.errors.items():
                 errors[reason] += rows
         parts = [speed.line] if (speed := self.speed) else []
+        parts.append(self.workers.line)
         if errors:
             reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in errors.most_common(_REASONS))
             parts.append(f"failed: {reasons}{', ...' if len(errors) > _REASONS else ''}")
         return "; ".join(parts)
+
+    def _hear(self, workers: Workers) -> None:
+        self.workers = workers
 
     def _stopped(self) -> str:
         kept = f"{self.rows()} of {self.run.missing} rows are staged"

@@ -1,0 +1,70 @@
+"""The user's own files, sent along to workers that share no disk with the driver."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import io
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from laketag.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Modules and packages as one zip archive; nothing where it is empty."""
+
+    archive: bytes = b""
+
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> Parcel:
+        """Pack modules (`.py`), packages (folders) and archives (`.zip`, `.whl`).
+
+        Raises:
+            EngineError: a path that is none of these, or cannot be read.
+        """
+        if not paths:
+            return cls()
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in map(Path, paths):
+                try:
+                    for name, body in _members(path):
+                        archive.writestr(name, body)
+                except (OSError, zipfile.BadZipFile) as error:
+                    raise EngineError(f"py_files: {path} cannot be read ({error})") from error
+        return cls(buffer.getvalue())
+
+    def unpack(self) -> None:
+        """Make the modules importable in this process."""
+        if not self.archive:
+            return
+        # A folder of this process alone: nobody else can have put anything there.
+        folder = tempfile.mkdtemp(prefix="laketag-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
+            archive.extractall(folder)
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield f"{path.resolve().name}/{file.relative_to(path).as_posix()}", file.read_bytes()
+    elif path.suffix == ".py":
+        yield path.name, path.read_bytes()
+    elif path.suffix in (".zip", ".whl"):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if not name.endswith("/"):
+                    yield name, archive.read(name)
+    else:
+        raise EngineError(f"py_files: {path} is no module (.py), package folder, .zip or .whl")

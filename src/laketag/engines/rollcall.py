@@ -1,0 +1,185 @@
+"""A wire from each worker to the driver, for an engine that has none: who is alive, and a word to stop."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from laketag.engines import stopping
+from laketag.engines.answering import answer, said
+from laketag.engines.protocol import Workers
+
+# What is said on a wire: one byte at a time.
+_GO, _STOP, _BYE = b"g", b"s", b"b"
+_BUSY, _IDLE = b"1", b"0"
+_NONCE = 32
+_PATIENCE = 5.0
+"""Seconds for a call to go through; a firewall may swallow it."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """Where the driver listens."""
+
+    host: str
+    port: int
+    secret: bytes = field(repr=False)
+    """A worker proves that it knows it; it is new for each run."""
+
+
+class RollCall:
+    """The driver's end."""
+
+    def __init__(self, host: str, bind: str, tell: Callable[[Workers], None]) -> None:
+        """Listen on an address of this machine, which workers reach as `host`."""
+        self._listener = socket.create_server((bind, 0), backlog=128)
+        self.number = Number(host, self._listener.getsockname()[1], secrets.token_bytes(32))
+        self._tell = tell
+        self._here: set[socket.socket] = set()
+        self._lost = 0
+        self._word = _GO
+        self._changed = threading.Condition()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self, grace: float) -> None:
+        """Tell all workers to stop, and wait until they have gone, at most the grace."""
+        with self._changed:
+            self._say(_STOP)
+            self._changed.wait_for(lambda: not self._here, grace)
+
+    def close(self) -> None:
+        """Let the workers go on with whatever comes after this run."""
+        with self._changed:
+            self._say(_BYE)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._listener.close()
+
+    def _say(self, word: bytes) -> None:
+        self._word = word
+        for worker in self._here:
+            with suppress(OSError):  # it is just dying: its thread will see that
+                worker.sendall(word)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                worker, _ = self._listener.accept()
+            except OSError:  # the end of listening
+                return
+            threading.Thread(target=self._attend, args=(worker,), daemon=True).start()
+
+    def _attend(self, worker: socket.socket) -> None:
+        with worker, suppress(OSError):
+            worker.settimeout(_PATIENCE)
+            nonce = secrets.token_bytes(_NONCE)
+            worker.sendall(nonce)
+            if not hmac.compare_digest(_read(worker, _NONCE), _proof(self.number, nonce)):
+                return
+            worker.settimeout(None)
+            self._follow(worker)
+
+    def _follow(self, worker: socket.socket) -> None:
+        with self._changed:
+            self._here.add(worker)
+            self._report()
+            worker.sendall(self._word)
+        last = _IDLE
+        with suppress(OSError):
+            while state := worker.recv(1):
+                last = state
+        with self._changed:
+            self._here.discard(worker)
+            self._lost += last == _BUSY
+            self._report()
+            self._changed.notify_all()
+
+    def _report(self) -> None:
+        if self._word == _GO:
+            # Whoever dies at work leaves one task, which is given out again.
+            self._tell(Workers(len(self._here), self._lost, self._lost))
+
+
+_wires: dict[Number, socket.socket] = {}
+_at_work = threading.Event()
+"""A worker between tasks is not stopped: its next task may be another run's."""
+
+
+def answer_on_roll(host: str, port: int, secret: bytes, pickled: bytes, pair: bytes) -> bytes:
+    """Answer a task, as `answering.say` does, on the roll of the driver that has this number.
+
+    `stopping.requested()` turns true when the driver says so, and when it is gone. A driver that cannot be
+    called costs no more than that. A worker that is told to stop ends here: Spark gives its task to another.
+    """
+    if threading.current_thread() is threading.main_thread():
+        stopping.listen()
+    with _busy(Number(host, port, secret)):
+        answered = answer(pickled, pair)
+        if answered.is_cut:
+            os._exit(1)
+        return said(answered)
+
+
+@contextmanager
+def _busy(number: Number) -> Iterator[None]:
+    _at_work.set()
+    wire = _wires.get(number) or _call(number)
+    _send(wire, _BUSY)
+    try:
+        yield
+    finally:
+        _at_work.clear()
+        _send(wire, _IDLE)
+
+
+def _send(wire: socket.socket | None, state: bytes) -> None:
+    if wire is not None:
+        with suppress(OSError):
+            wire.sendall(state)
+
+
+def _call(number: Number) -> socket.socket | None:
+    try:
+        wire = socket.create_connection((number.host, number.port), _PATIENCE)
+        wire.sendall(_proof(number, _read(wire, _NONCE)))
+        word = _read(wire, 1)
+    except OSError:
+        return None
+    wire.settimeout(None)
+    if word == _STOP:
+        stopping.request()
+    _wires[number] = wire
+    threading.Thread(target=_listen, args=(number, wire), daemon=True).start()
+    return wire
+
+
+def _listen(number: Number, wire: socket.socket) -> None:
+    with wire:
+        try:
+            word = wire.recv(1)
+        except OSError:
+            word = b""
+        del _wires[number]
+        if word != _BYE and _at_work.is_set():
+            # The driver says so, or is gone: what is at hand is staged, and no more is done.
+            stopping.request()
+
+
+def _read(wire: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        piece = wire.recv(size - len(found))
+        if not piece:
+            raise ConnectionError("the other end has gone")
+        found += piece
+    return found
+
+
+def _proof(number: Number, nonce: bytes) -> bytes:
+    return hmac.digest(number.secret, nonce, "sha256")

@@ -1,0 +1,69 @@
+"""Whether every worker sees the folder that the driver sees: others may have one of the same path."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from laketag.errors import DatasetError
+from laketag.lake.location import Location
+from laketag.lake.staged import ROOT, StagedFiles
+
+_NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
+
+
+@dataclass(frozen=True)
+class OnSharedDisk:
+    """A function of tasks that looks for the driver's mark first."""
+
+    function: Callable[[Any], Any]
+    folder: str
+    """The dataset's."""
+    mark: str
+    """A file that is there while the driver works."""
+    host: str
+    """The driver's machine."""
+
+    def __call__(self, task: Any) -> Any:
+        """Run the function.
+
+        Raises:
+            DatasetError: this machine does not have the driver's folder.
+        """
+        if not os.path.exists(self.mark):
+            raise DatasetError(
+                f"{self.folder} is a folder of {self.host}, which {socket.gethostname()} does not share: put "
+                "the dataset on an object store, or on a disk that all machines have at the same path"
+            )
+        return self.function(task)
+
+
+@contextmanager
+def on_shared_disk(
+    location: Location, work: str, function: Callable[[Any], Any]
+) -> Iterator[Callable[[Any], Any]]:
+    """Guard a function of tasks against machines that lack the dataset's folder, while the body runs.
+
+    Args:
+        location: the dataset's; on an object store every machine sees the same, so that there is no guard.
+        work: the folder below `_laketag/` of the work at hand, which is leased.
+        function: what workers run.
+    """
+    if not location.is_local:
+        yield function
+        return
+    folder, name = f"{work}/here", f"{uuid.uuid4().hex}.lance"
+    marks = StagedFiles(location, folder)
+    marks.write(name, _NOTHING)
+    try:
+        mark = os.path.join(location.uri, ROOT, folder, name)
+        yield OnSharedDisk(function, location.uri, mark, socket.gethostname())
+    finally:
+        marks.delete([name])

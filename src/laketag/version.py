@@ -1,0 +1,3 @@
+"""Which laketag this is."""
+
+VERSION = "0.1.0"
