@@ -5,6 +5,7 @@
     │   ├── DatasetNotFound       no dataset at this URI
     │   ├── ColumnError           a column that is missing, ambiguous, clashing or of the wrong type
     │   ├── BadSQL                a filter or query that Lance cannot run
+    │   ├── LinkBroken            a tar that rows point into is gone, or was changed
     │   ├── StoreError            a store that refuses, or does not answer
     │   └── CommitError           a version that could not be made; the old one stands
     ├── ShardError                the tar shards
@@ -45,6 +46,10 @@ class ColumnError(DatasetError):
 
 class BadSQL(DatasetError):
     """A filter or a query that Lance cannot run."""
+
+
+class LinkBroken(DatasetError):
+    """A tar that rows point into is gone, or was changed."""
 
 
 class StoreError(DatasetError):

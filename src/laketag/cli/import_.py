@@ -42,6 +42,9 @@ _Shards = Annotated[
     ),
 ]
 _Append = Annotated[bool, typer.Option("--append", help="Add to a dataset that is there.")]
+_Link = Annotated[
+    bool, typer.Option("--link", help="Rows point into the tars, which must stay; no image is copied.")
+]
 _ImageEncoding = Annotated[Encoding, typer.Option(help="How Lance stores images.")]
 _RowsPerFragment = Annotated[
     int, typer.Option(metavar="N", min=1, help="At most so many rows in one fragment.")
@@ -67,6 +70,7 @@ def import_(
     shards: _Shards,
     uri: Uri,
     append: _Append = False,
+    link: _Link = False,
     image_encoding: _ImageEncoding = Encoding.binary,
     rows_per_fragment: _RowsPerFragment = 100_000,
     shard_option: _ShardOption = None,
@@ -87,6 +91,7 @@ def import_(
     with progress.shown("import") as report_progress:
         settings = laketag.ImportSettings(
             append=append,
+            link=link,
             image_encoding=image_encoding.value,
             rows_per_fragment=rows_per_fragment,
             # What a list names is not known here: most stores are reached by s3.

@@ -16,6 +16,7 @@ from laketag.gallery.strips import Album, Strip, strips
 from laketag.lake import sql
 from laketag.lake.browsing import View
 from laketag.lake.history import versions
+from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.query import default_columns
 from laketag.lake.shapes import scales, shapes
@@ -73,6 +74,7 @@ def report(
     """
     started = time.monotonic()
     location = Location.of(uri, storage_options)
+    require_links(location)
     view = View.of(location, at, column)
     album = Album(view)
     page = drawn("report.html", **_about(location, view), **_labels(view, album), album=album.filled())

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from laketag.errors import JobRefused, MissingExtra, StoreError
+from laketag.lake import links, probing
 from laketag.lake.dataset import open_dataset
 from laketag.lake.freeing import compact_fragments, free_versions, staged_age
 from laketag.lake.history import PIN_PREFIX
 from laketag.lake.lease import Lease
 from laketag.lake.location import Location
-from laketag.lake.probing import FOLDER
 from laketag.lake.staged import StagedFiles
 from laketag.lake.uploads import abort_uploads
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
 TWO_WEEKS = timedelta(days=14)
-# Ledgers of what was imported, which tell a later import what it need not read, and notes on the store.
-_KEPT = ("imported", FOLDER)
+# Ledgers of what was imported, which tell a later import what it need not read, and notes.
+_KEPT = ("imported", probing.FOLDER, links.FOLDER)
 _LEASE = "lease"
 # Imports have one lease together, and stage each in a folder of its own.
 _IMPORTING, _IMPORT = "importing", "import-"

@@ -11,6 +11,7 @@ import pyarrow as pa
 from laketag.errors import BadSQL
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
+from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
 from laketag.lake.similar import is_key, is_vector, nearest, vector_column
@@ -52,8 +53,13 @@ def query(
         DatasetNotFound: there is no dataset.
         ColumnError: there is no such column.
         BadSQL: Lance cannot run the filter or the query, or it would do more than read.
+        LinkBroken: a tar that rows point into is gone, or was changed, and images are asked for.
     """
-    dataset = open_dataset(Location.of(uri, storage_options), selection.at)
+    location = Location.of(uri, storage_options)
+    dataset = open_dataset(location, selection.at)
+    asked = selection.columns or ()
+    if any(is_image_like(field) for field in dataset.schema if field.name in asked):
+        require_links(location)
     reader = _by_sql(dataset, selection) if selection.sql is not None else _by_filter(dataset, selection)
     return _stream(reader, selection)
 

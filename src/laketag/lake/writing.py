@@ -6,12 +6,14 @@ import queue
 import threading
 import uuid
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
 from laketag.lake.dataset import exists
+from laketag.lake.links import REFERENCE
 from laketag.lake.location import Location
 
 STORAGE_VERSION = "2.2"
@@ -71,7 +73,7 @@ class BlobFileWriter:
     def __init__(
         self, location: Location, storage_version: str, schema: pa.Schema, blobs: Collection[str]
     ) -> None:
-        """Open a file; the columns named in `blobs` come as binary and are stored as blobs."""
+        """Open a file; the columns named in `blobs` come as binary or as references, and become blobs."""
         self._blobs = frozenset(blobs)
         self._schema = dataset_schema(list(schema), blobs)
         self._batches: queue.Queue[pa.RecordBatch | None] = queue.Queue(2)
@@ -119,6 +121,7 @@ class BlobFileWriter:
                 mode="overwrite" if exists(location) else "create",
                 data_storage_version=storage_version,
                 storage_options=dict(location.storage_options),
+                allow_external_blob_outside_bases=True,
             )
             [fragment] = fragments
             [file] = fragment.files
@@ -133,11 +136,27 @@ class BlobFileWriter:
         while (batch := self._batches.get()) is not None:
             yield pa.record_batch(
                 [
-                    blob_array(column.to_pylist()) if name in self._blobs else column
+                    blob_array(_blobs(column)) if name in self._blobs else column
                     for name, column in zip(batch.schema.names, batch.columns, strict=True)
                 ],
                 schema=self._schema,
             )
+
+
+def _blobs(column: pa.Array) -> list[Any]:
+    """Give the values of a column of bytes, or of references into tars."""
+    from lance.blob import Blob
+
+    if column.type != REFERENCE:
+        return list(column.to_pylist())
+    return [
+        None
+        if value is None
+        else Blob.from_uri(value["tar"], value["offset"], value["size"])
+        if value["size"]
+        else b""
+        for value in column.to_pylist()
+    ]
 
 
 def have_data_files(location: Location, names: Sequence[str]) -> bool:

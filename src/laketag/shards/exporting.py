@@ -16,6 +16,7 @@ from laketag.engines.local import Local
 from laketag.engines.protocol import Engine, Progress
 from laketag.errors import DatasetError, Interrupted, JobRefused
 from laketag.lake.dataset import open_dataset
+from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.reading import check_filter
 from laketag.shards import exported
@@ -68,7 +69,9 @@ def export(
     """
     started = time.monotonic()
     options = settings.shard_options or storage_options or {}
-    run = _plan(Location.of(uri, storage_options), Pattern.of(pattern, options), settings, engine)
+    location = Location.of(uri, storage_options)
+    require_links(location)
+    run = _plan(location, Pattern.of(pattern, options), settings, engine)
     run.finish()
     return run.report(time.monotonic() - started)
 

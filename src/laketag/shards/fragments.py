@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from laketag.lake.columns import delete_data_file
 from laketag.lake.dataset import IMAGE_NAMES
+from laketag.lake.links import REFERENCE, address
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL
 from laketag.lake.staged import StagedFiles
@@ -59,8 +60,14 @@ class Form:
     """Whether image columns that the dataset does not have yet become blobs."""
     blobs: frozenset[str] = frozenset()
     """Member columns that are blobs in the dataset already."""
+    links: bool = False
+    """Whether images are references into the tars."""
     plain: frozenset[str] = frozenset()
     """Member columns that are plain bytes in the dataset already."""
+
+    def is_linked(self, column: str) -> bool:
+        """Whether a member column holds references into the tars."""
+        return self.links and column in IMAGE_NAMES
 
     def is_blob(self, column: str) -> bool:
         """Whether a member column is stored as blobs."""
@@ -117,7 +124,12 @@ class FragmentWriter:
     def _flush(self) -> None:
         if not self._samples:
             return
-        new = {c: None for _, sample in self._samples for c in sample.members if c not in TEXT_COLUMNS}
+        new = {
+            column: None
+            for _, sample in self._samples
+            for column in (*sample.members, *sample.places)
+            if column not in TEXT_COLUMNS
+        }
         if unknown := [column for column in new if column not in self._columns]:
             # A data file's columns are fixed; what a later shard brings begins a new fragment.
             self._finish()
@@ -144,9 +156,15 @@ class FragmentWriter:
         fields = list(ROW_FIELDS)
         for column in self._columns:
             # What is written is let go at once: only the text waits for the fragment's end.
-            arrays.append(pa.array([sample.members.pop(column, None) for _, sample in samples], pa.binary()))
-            fields.append(pa.field(f"member {column}", pa.binary(), metadata=storage_metadata(column)))
+            arrays.append(self._values(column))
+            fields.append(pa.field(f"member {column}", arrays[-1].type, metadata=storage_metadata(column)))
         return pa.record_batch(arrays, schema=pa.schema(fields))
+
+    def _values(self, column: str) -> pa.Array:
+        if not self.form.is_linked(column):
+            return pa.array([sample.members.pop(column, None) for _, sample in self._samples], pa.binary())
+        places = [(url, sample.places.get(column)) for url, sample in self._samples]
+        return pa.array([place and (address(url), *place) for url, place in places], REFERENCE)
 
     def _open(self, schema: pa.Schema) -> DataFileWriter | BlobFileWriter:
         blobs: Collection[str] = [f"member {column}" for column in self._columns if self.form.is_blob(column)]

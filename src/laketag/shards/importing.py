@@ -16,6 +16,7 @@ from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, creat
 from laketag.lake.columns import delete_data_file
 from laketag.lake.dataset import open_dataset
 from laketag.lake.lease import leased
+from laketag.lake.links import Link, note_links
 from laketag.lake.location import Location
 from laketag.lake.presence import keys_of
 from laketag.lake.probing import require_put_if_absent
@@ -149,6 +150,9 @@ class _Import:
         announced = None
         if fragments:
             verify_fragments(job.location, fragments)
+            if job.settings.link:
+                tars = job.pending.shards
+                note_links(job.location, [Link(s.url, s.size, s.modified, s.etag) for s in tars])
             announced = announce(job.location, job.digest, version or 0, notes)
             version = self._add(fragments)
             self._tell(len(fragments), len(fragments), "committed", "fragments")

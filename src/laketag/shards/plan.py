@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from laketag.lake.dataset import exists, is_image_like, open_dataset
+from laketag.errors import JobRefused, ShardRefused
+from laketag.lake.dataset import IMAGE_NAMES, exists, is_image_like, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.writing import STORAGE_VERSION
 from laketag.shards.fragments import Form
@@ -88,12 +89,34 @@ def plan(shards: Sequence[Shard], location: Location, settings: ImportSettings) 
         source = (each.metadata or {}).get(SOURCE, b"").decode(errors="surrogatepass")
         if source.startswith("member:") and is_image_like(each):
             members[str(each.type).startswith("extension")].add(source[7:])
-    is_blob = settings.image_encoding == "blob"
     form = Form(
         storage_version,
         settings.rows_per_fragment,
-        is_blob,
-        frozenset(members[True]),
-        frozenset(members[False]),
+        new_images_are_blobs=settings.link or settings.image_encoding == "blob",
+        blobs=frozenset(members[True]),
+        links=settings.link,
+        plain=frozenset(members[False]),
     )
+    if settings.link:
+        _check_links(location, pending, form)
     return Job(location, settings, tuple(shards), pending, form, existing, rows)
+
+
+def _check_links(location: Location, pending: Pending, form: Form) -> None:
+    """Refuse to link what could not be read by its link, or would be wrong."""
+    for shard in pending.shards:
+        if shard.place.scheme != location.scheme:
+            raise ShardRefused(
+                f"rows of {location.uri} cannot point into {shard.url}: linked tars lie where the dataset "
+                "does, on this machine or on its store; import it without --link"
+            )
+        if shard.url in pending.have:
+            raise JobRefused(
+                f"shard {shard.url} changed, and rows of {location.uri} may point into it; "
+                "import into another place"
+            )
+    if held := sorted(form.plain.intersection(IMAGE_NAMES)):
+        raise JobRefused(
+            f"{location.uri} holds copies of images ({held[0]}); add shards without --link, "
+            "or import into another place"
+        )

@@ -86,7 +86,9 @@ def _read(task: ImportTask, *, joined: bool) -> Record:
 
 
 def _choice(task: ImportTask) -> Choice:
-    """Say which bodies are read: all, but in a dry run those whose skipping saves reads."""
+    """Say which bodies are read: no linked ones, and in a dry run none whose skipping saves reads."""
+    if task.form.links:
+        return Choice(lambda column, size: task.form.is_linked(column), needs_places=True, is_sparing=True)
     if task.folder:
         return Choice()
     return Choice(lambda column, size: size >= SKIPPED and column not in TEXT_COLUMNS, is_sparing=True)

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from laketag.errors import ShardRefused
 from laketag.shards.ledger import Ledger
 from laketag.shards.ranged import RangedStream, open_stream
 from laketag.shards.shard import Shard
-from laketag.shards.streams import PlainStream, Seekable, Stream
+from laketag.shards.streams import GzipStream, PlainStream, Seekable, Stream
 from laketag.shards.tar import MAX_BODY, Lost, Member, walk
 
 TEXT_COLUMNS = ("json", "txt", "cls")
@@ -43,6 +44,8 @@ class Choice:
 
     leaves: Callable[[str, int], bool] = lambda column, size: False
     """Whether a body of a column and size is left where it is, and only its place is noted."""
+    needs_places: bool = False
+    """Whether the places must hold in the shard as it is, which a gzip shard's do not."""
     is_sparing: bool = False
     """Whether most bodies are left."""
     taken: int = 0
@@ -150,6 +153,8 @@ def _counted(stream: S, choice: Choice) -> Iterator[S]:
     """Close a stream in the end, and note what it took."""
     try:
         with stream:
+            if choice.needs_places and isinstance(stream, GzipStream):
+                raise ShardRefused("rows cannot point into a gzip shard; import it without --link")
             yield stream
     finally:
         choice.taken += stream.taken

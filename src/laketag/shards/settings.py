@@ -15,6 +15,8 @@ class ImportSettings:
 
     append: bool = False
     """Whether shards may be added to a dataset that exists."""
+    link: bool = False
+    """Whether rows point into the tars instead of holding copies of the images."""
     image_encoding: str = "binary"
     """How new image columns are stored: `binary`, or `blob` (Lance's blob v2)."""
     rows_per_fragment: int = 100_000

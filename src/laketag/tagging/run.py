@@ -10,6 +10,7 @@ from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
 from laketag.errors import JobRefused
 from laketag.lake.dataset import open_dataset
+from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.taggers.pipeline import cores
@@ -72,6 +73,7 @@ def tag(
         return _with_estimate(report, look, engine, settings.price_per_hour) if look.tasks else report
     # Now, not after hours of work that could not be committed.
     require_put_if_absent(location)
+    require_links(location)
     with leased_jobs(location, todo.jobs, settings.part):
         # Planned again: until the lease was held, another run of the job may have ended.
         dataset = open_dataset(location)
@@ -88,6 +90,8 @@ def _work(under_way: UnderWay, engine: Engine) -> None:
     with pinned(run.compute.location, run.compute.version, run.jobs[0].digest, settings.part):
         if not settings.commit_only:
             under_way.compute(_with_threads(run.compute, engine), engine)
+        # A tar that was changed meanwhile gave wrong images, or none.
+        require_links(run.compute.location)
         if settings.stage_only:
             return
         under_way.commit()

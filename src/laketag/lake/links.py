@@ -1,0 +1,95 @@
+"""Rows that point into tars: what the tars were when they were linked, and whether they still are."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from laketag.errors import LinkBroken
+from laketag.lake import objects
+from laketag.lake.location import Location
+from laketag.lake.staged import StagedFiles
+
+FOLDER = "links"
+"""Below `_laketag/`: notes on the tars that rows point into."""
+REFERENCE = pa.struct([("tar", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+"""Bytes of a tar, as a value of a column that is being written."""
+_AT_ONCE = 16
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Link:
+    """A tar that rows point into, as it was then."""
+
+    tar: str
+    """An absolute path, or an address on the dataset's store."""
+    size: int
+    modified: int
+    """When it was written, in nanoseconds since 1970."""
+    etag: str
+
+
+def address(tar: str) -> str:
+    """Write a tar's place as Lance keeps it in rows."""
+    scheme, found, rest = tar.partition("://")
+    return f"{scheme}://{quote(rest)}" if found else f"file://{quote(tar)}"
+
+
+def note_links(location: Location, links: Iterable[Link]) -> None:
+    """Note what the tars are. The latest note on a tar holds: an earlier import of it failed."""
+    rows = [asdict(link) for link in links]
+    if rows:
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.lance"
+        StagedFiles(location, FOLDER).write(name, pa.Table.from_pylist(rows))
+
+
+def require_links(location: Location) -> None:
+    """Make sure that every tar that rows point into is there and is what it was.
+
+    Lance would read whatever bytes lie there now. It costs a listing where nothing is linked, else a look at
+    each tar.
+
+    Raises:
+        LinkBroken: a tar is gone, or was changed.
+    """
+    notes = StagedFiles(location, FOLDER)
+    linked: dict[str, Link] = {}
+    for name in notes.names():
+        for row in notes.read(name).to_pylist():
+            linked[row["tar"]] = Link(**row)
+    if not linked:
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        broken = [why for why in pool.map(lambda link: _fault(location, link), linked.values()) if why]
+    if broken:
+        more = f" (and {len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
+        raise LinkBroken(
+            f"rows of {location.uri} point into tars that are not what they were: "
+            f"{'; '.join(broken[:_NAMED])}{more}; put them back, or import them anew without --link"
+        )
+
+
+def _fault(location: Location, link: Link) -> str | None:
+    now = _now(location, link.tar)
+    if now is None:
+        return f"{link.tar} is gone"
+    return None if now == link else f"{link.tar} was changed"
+
+
+def _now(location: Location, tar: str) -> Link | None:
+    if "://" in tar:
+        found = objects.find_object(Location.of(tar, location.storage_options))
+        return None if found is None else Link(tar, found.size, found.modified, found.etag)
+    try:
+        status = os.stat(tar)
+    except FileNotFoundError:
+        return None
+    return Link(tar, status.st_size, status.st_mtime_ns, "")
