@@ -193,6 +193,29 @@ def test_an_adoption_that_broke_before_its_last_step_is_finished_by_the_same_cal
     assert tag(uri, [Scored()]).computed == 200
 
 
+def test_an_adoption_that_broke_after_the_old_states_went_still_knows_what_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, 300)
+    tag(uri, [Scored(version="before a refactoring")])
+    lance.dataset(uri).update({"jpg": "X'FF'"}, where="number between 20 and 29")
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("laketag.tagging.committing.commit_columns", broken)
+        with pytest.raises(KeyboardInterrupt):
+            adopt(uri, "AESTHETIC_SCORE", Scored())
+    assert "AESTHETIC_DIGEST" not in lance.dataset(uri).schema.names
+    report = adopt(uri, "AESTHETIC_SCORE", Scored())
+    tag(uri, [Scored()])
+
+    assert (report.labelled, report.missing) == (290, 10)
+    assert {row["AESTHETIC_SCORE"] for row in rows(uri, "number between 20 and 29")} == {1.0}
+
+
 def test_what_cannot_be_adopted_is_refused_and_nothing_changes(tmp_path: Path) -> None:
     uri = other_program(tmp_path)
     before = lance.dataset(uri).version

@@ -230,12 +230,13 @@ class Digest:
     def _of(self, job: Job, batch: pa.RecordBatch) -> tuple[Any, pa.RecordBatch]:
         digests = pa.array(self._digests(job, batch), pa.int64())
         errors = _errors(batch, self.labels)
-        keep = pa.array([True] * len(batch))
         if self.has_states:
-            errors = pc.coalesce(batch[job.error_column], errors)
-            keep = pc.equal(batch[job.digest_column], digests)  # else the image was replaced since
+            is_right = pc.equal(batch[job.digest_column], digests)
+            # Staged as not computed, and not left out: the old states are gone where the commit breaks off.
+            errors = pc.if_else(is_right, pc.coalesce(batch[job.error_column], errors), None)
+            digests = pc.if_else(is_right, digests, None)
         states = pa.record_batch([errors, digests], names=list(job.states))
-        return batch["_rowaddr"].filter(keep).to_numpy().astype(np.int64), states.filter(keep)
+        return batch["_rowaddr"].to_numpy().astype(np.int64), states
 
     def _digests(self, job: Job, batch: pa.RecordBatch) -> Iterator[int]:
         inputs = dict(job.inputs)
