@@ -180,3 +180,23 @@ def test_staged_labels_that_fit_no_row_stop_no_later_run(line: Line) -> None:
 
     assert (report.computed, report.version_after) == (0, version)
     assert line.labels() == {image: sha_of(image) for image in line.images()}
+
+
+def test_what_is_staged_after_a_compaction_was_followed_is_followed_as_well(tmp_path: Path) -> None:
+    """As a slice does that began before the compaction, while another one began after it."""
+    uri, counted = writers.make(tmp_path / "data", stable_row_ids=True), tmp_path / "counted"
+    counted.mkdir()
+    tagger, staging = CountingTagger(str(counted)), TagSettings(stage_only=True)
+    first, second = Rows(where="number < 20"), Rows(where="number >= 20")
+
+    tag(uri, [tagger], rows=first, settings=staging)
+    writers.compact(uri)
+    compacted = lance.dataset(uri).version
+    tag(uri, [tagger], rows=first, settings=staging)
+    lance.dataset(uri, version=2).restore()
+    tag(uri, [tagger], rows=second, settings=staging)
+    lance.dataset(uri, version=compacted).restore()
+    tag(uri, [tagger])
+
+    assert lance.dataset(uri).count_rows("SHA is null") == 0
+    assert len(predicted(counted)) == 59

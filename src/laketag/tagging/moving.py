@@ -73,11 +73,10 @@ class Moved:
             self.doubtful |= {rows.source for rows in rewrite.new}
         if known.isdisjoint(rows.source for rows in rewrite.old):
             return
-        if known.isdisjoint(rows.source for rows in rewrite.new):
-            try:
-                self.index = self.index.plus(self._counted(rewrite))
-            except DatasetError:  # the version before it was cleaned away
-                return
+        try:
+            self.index = self.index.plus(self._counted(rewrite))
+        except DatasetError:  # the version before it was cleaned away
+            return
         self.compacted |= {rows.source for rows in rewrite.old}
 
     def find(self) -> None:
@@ -104,9 +103,11 @@ class Moved:
         parts, first = [], 0
         for rows in rewrite.new:
             here = slice(*np.searchsorted(places, [first, first + rows.stop]))
-            labels = table.slice(here.start, here.stop - here.start)
             addresses = places[here] - first + address(rows.fragment, 0)
-            parts += _staged_again(self.staging, rows, labels, addresses, version=rewrite.version)
+            # Some may have been followed before: by a run that broke off, by another slice.
+            is_new = ~np.isin(addresses, staged_addresses(self.staging, self.index, Chunk.of([rows])))
+            labels = table.slice(here.start, here.stop - here.start).filter(pa.array(is_new))
+            parts += _staged_again(self.staging, rows, labels, addresses[is_new], version=rewrite.version)
             first += rows.stop
         return parts
 
