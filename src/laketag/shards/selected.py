@@ -106,7 +106,7 @@ class Cutter:
             before = int(ends[at - 1]) if at else 0
             fit = min(self.limits.rows - self._rows, len(sizes) - at)
             if self.limits.size is not None:
-                room = max(0, self.limits.size - self._size) + before
+                room = self.limits.size - self._size + before
                 fit = min(fit, int(np.searchsorted(ends, room, side="right")) - at)
             if fit <= 0 and self._rows:
                 self._begin()

@@ -34,7 +34,7 @@ class FunctionTagger:
     version: str | None = None
     source: str | None = None
     """Digest of the function's meaning, taken where its source is: a worker has none."""
-    failed: Mapping[str, Any] = field(default_factory=dict)
+    failed: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What columns of a failed row hold instead of null."""
 
     def load(self, device: str) -> FunctionModel:

@@ -11,6 +11,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from types import FunctionType
 from typing import Any
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+# Python 3.11 counts the depth of its parser once for all threads, and stops where two parse at once.
+_PARSING = threading.Lock()
 _UNSAID = ("ctx", "type_comment", "kind", "type_ignores")
 
 
@@ -50,11 +53,16 @@ def meaning(code: FunctionType | type) -> str | None:
 
 def meaning_of_file(path: Path) -> str:
     """Digest a whole Python file by its syntax tree."""
-    return hashlib.sha256(_text(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+    return hashlib.sha256(_text(_tree(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+
+
+def _tree(text: str) -> ast.Module:
+    with _PARSING:
+        return ast.parse(text)
 
 
 def _parsed(text: str, name: str) -> Source:
-    tree = ast.parse(text)
+    tree = _tree(text)
     for node in ast.walk(tree):
         if isinstance(node, _Definition):
             # What `@tagger(...)` says is in the tagger's fields; its `batch_size` determines no label.
