@@ -23,7 +23,16 @@ import laketag
 from datasets import STORAGES, Storage, image, make
 from fakes import DigestLabel, ReturnsNaN
 from laketag import ExportSettings, Local
-from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, ShardRefused
+from laketag.engines.protocol import Engine
+from laketag.errors import (
+    BadSQL,
+    ColumnError,
+    DatasetNotFound,
+    JobRefused,
+    LinkBroken,
+    ShardError,
+    ShardRefused,
+)
 from tars import Here, sample, write_tar
 
 pytestmark = [
@@ -216,7 +225,7 @@ class StopsAfter(Here):
     def __init__(self, tasks: int) -> None:
         self.tasks = tasks
 
-    def run(self, fn, tasks):
+    def run(self, fn, tasks, tell=None):
         for number, task in enumerate(tasks):
             if number == self.tasks:
                 raise RuntimeError("lights out")
@@ -272,6 +281,51 @@ def test_two_splits_share_a_folder_by_their_prefixes(tmp_path, tagged):
     ]
     index = json.loads((tmp_path / "out" / "val-shardindex.json").read_text())
     assert [(each["url"], each["nsamples"]) for each in index["shardlist"]] == [("val-0001.tar", 5)]
+
+
+def test_every_engine_writes_the_same_shards(tmp_path, tagged, engine: Engine):
+    settings = ExportSettings(where="n <> 3", samples_per_shard=5, bytes_per_shard=30_000)
+    here = export(tagged, tmp_path / "here", where="n <> 3", samples_per_shard=5, bytes_per_shard=30_000)
+
+    there = laketag.export(tagged, str(tmp_path / "there"), settings=settings, engine=engine)
+
+    assert (there.shards, there.samples, there.bytes) == (here.shards, 24, here.bytes)
+    assert [t.read_bytes() for t in tars(tmp_path / "there")] == [
+        t.read_bytes() for t in tars(tmp_path / "here")
+    ]
+
+
+def test_a_worker_that_sees_another_folder_of_the_same_path_writes_nothing(tmp_path, tagged):
+    out = tmp_path / "out"
+
+    with pytest.raises(ShardError, match="is not shared with"):
+        laketag.export(tagged, str(out), engine=ElsewhereWith(out))
+    assert tars(out) == []
+
+
+class ElsewhereWith(Here):
+    """Runs tasks where the folder is another one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, fn, tasks, tell=None):
+        self.folder.rename(self.folder.with_name("elsewhere"))
+        yield from super().run(fn, tasks, tell)
+
+
+def test_rows_that_point_into_tars_give_their_bytes_and_a_changed_tar_is_refused(tmp_path):
+    shard = write_tar(tmp_path / "in.tar", *(sample(f"{n}", {"n": n}) for n in range(9)))
+    uri = str(tmp_path / "dataset")
+    laketag.import_([str(shard)], uri, settings=laketag.ImportSettings(link=True))
+    export(uri, tmp_path / "out", samples_per_shard=5)
+
+    pictures = [each["jpg"] for each in read(tmp_path / "out")]
+    write_tar(tmp_path / "in.tar", sample("other"))
+
+    assert pictures == [b"picture of %d" % n for n in range(9)]
+    with pytest.raises(LinkBroken):
+        export(uri, tmp_path / "again")
 
 
 def test_nothing_selected_makes_no_shard(tmp_path, tagged):

@@ -9,9 +9,7 @@ from typing import Any
 
 from laketag.errors import JobRefused
 from laketag.shards.pattern import Pattern
-from laketag.shards.putting import DONE, Put
-
-_JOB = "job.json"
+from laketag.shards.putting import DONE, JOB, Put
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Begun:
 
 def begun(pattern: Pattern) -> Begun | None:
     """Find the export that was begun under a pattern; one that left no shard is none to go on with."""
-    text = pattern.state.read(_JOB)
+    text = pattern.state.read(JOB)
     if text is None or not _shards_there(pattern):
         return None
     values = json.loads(text)
@@ -104,7 +102,7 @@ def finish(pattern: Pattern, job: Begun, puts: Mapping[int, Put]) -> None:
         pattern.folder.write(pattern.index, (json.dumps(index, indent=1) + "\n").encode())
     _note(pattern, job.digest, job.version, ordered)
     _forget(pattern)
-    pattern.state.sweep([_JOB, *(put.note for put in ordered)])
+    pattern.state.sweep([JOB, *(put.note for put in ordered)])
     pattern.folder.sweep([*names, pattern.index])
 
 
@@ -120,4 +118,4 @@ def _forget(pattern: Pattern) -> None:
 def _note(pattern: Pattern, digest: str, version: int, puts: list[Put] | None) -> None:
     shards = None if puts is None else [[put.index, put.samples, put.bytes, put.renamed] for put in puts]
     text = json.dumps({"digest": digest, "version": version, "shards": shards})
-    pattern.state.write(_JOB, text.encode())
+    pattern.state.write(JOB, text.encode())

@@ -6,14 +6,15 @@ import hashlib
 import json
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine, Progress
+from laketag.engines.protocol import Engine, Progress, Workers
 from laketag.errors import DatasetError, Interrupted, JobRefused
 from laketag.lake.dataset import open_dataset
 from laketag.lake.links import require_links
@@ -23,12 +24,15 @@ from laketag.shards import exported
 from laketag.shards.exported import Begun, ExportReport
 from laketag.shards.layout import Layout, chosen
 from laketag.shards.pattern import Pattern
-from laketag.shards.putting import CountTask, Form, Put, ShardTask, count_rows, put_shard
+from laketag.shards.putting import CountTask, Form, Place, Put, ShardTask, count_rows, put_shard
 from laketag.shards.selected import Chosen, Cutter, Limits, Run, Sizes, in_order
 from laketag.shards.settings import ExportSettings
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 __all__ = ["ExportReport", "ExportSettings", "export"]
 
@@ -143,6 +147,7 @@ class _Export:
     job: Begun
     puts: dict[int, Put] = field(default_factory=dict)
     written: int = 0
+    workers: Workers = field(default_factory=Workers)
 
     def finish(self) -> None:
         """Write the shards that are missing."""
@@ -152,7 +157,7 @@ class _Export:
         self._tell(self._samples, total, "writing shards")
         todo = [task for task in tasks if task.index not in self.puts]
         try:
-            for put in self.engine.run(put_shard, todo):
+            for put in self._run(put_shard, todo):
                 self.puts[put.index] = put
                 self.written += 1
                 self._tell(self._samples, total, "writing shards")
@@ -161,24 +166,15 @@ class _Export:
                 f"stopped: {len(self.puts)} of {len(tasks)} shards in their place; the same command goes on"
             ) from None
         if todo or self.job.finished is None:
+            require_links(self.rows.location)  # a tar may have been replaced while it was read
             exported.finish(self.pattern, self.job, self.puts)
 
     def _tasks(self) -> list[ShardTask]:
         tasks, start = [], 0
+        place = Place(self.pattern.folder, self.pattern.state, self.job.digest)
         for index, runs in enumerate(self._shards()):
             name = self.pattern.name(index)
-            tasks.append(
-                ShardTask(
-                    index,
-                    name,
-                    self.pattern.folder,
-                    self.rows,
-                    self.form,
-                    tuple(runs),
-                    start,
-                    self.pattern.state,
-                )
-            )
+            tasks.append(ShardTask(index, name, place, self.rows, self.form, tuple(runs), start))
             start += sum(run.rows for run in runs)
         return tasks
 
@@ -210,9 +206,16 @@ class _Export:
         return in_order(self._counted(tasks, sum(each.physical_rows for each in fragments)))
 
     def _counted(self, tasks: list[CountTask], total: int) -> Iterator[tuple[int, list[Sizes]]]:
-        for number, counted in enumerate(self.engine.run(count_rows, tasks), 1):
+        for number, counted in enumerate(self._run(count_rows, tasks), 1):
             self._tell(total * number // len(tasks), total, "counting rows")
             yield counted
+
+    def _run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+        with closing(self.engine.run(function, tasks, self._hear)) as results:
+            yield from results
+
+    def _hear(self, workers: Workers) -> None:
+        self.workers = workers
 
     @property
     def _samples(self) -> int:
@@ -220,7 +223,7 @@ class _Export:
 
     def _tell(self, done: int, total: int, note: str) -> None:
         if self.settings.progress is not None:
-            self.settings.progress(Progress(done, total, "rows", note))
+            self.settings.progress(Progress(done, total, "rows", note, self.workers.line))
 
     def report(self, seconds: float) -> ExportReport:
         """Say what was done."""

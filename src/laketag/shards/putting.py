@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from laketag.shards.selected import Chosen, Run, Sizes, read
 _GROUP_BYTES = 64 << 20
 """A Parquet file's row groups have about so many bytes."""
 _SLICE = 64
-DONE = ".done"
+JOB, DONE = "job.json", ".done"
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,45 @@ class Form:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where an export puts its shards."""
+
+    folder: Folder
+    notes: Folder
+    """Where it is noted which shards are there."""
+    job: str
+    """The export's digest, which its notes begin with."""
+
+    def require(self) -> None:
+        """Make sure that this machine sees the driver's folder, and no other one of the same path.
+
+        Raises:
+            ShardError: it does not.
+        """
+        if not self.folder.location.is_local:
+            return
+        noted = self.notes.read(JOB)
+        if noted is None or self.job.encode() not in noted:
+            raise ShardError(
+                f"{self.folder.location.uri} is not shared with {socket.gethostname()}: put the shards on an "
+                "object store, or on a disk that all machines have at the same path"
+            )
+
+
+@dataclass(frozen=True)
 class ShardTask:
     """One shard."""
 
     index: int
-    """Its place among all."""
+    """Its number among all."""
     name: str
-    folder: Folder
+    place: Place
     chosen: Chosen
     form: Form
     runs: tuple[Run, ...]
     """Its rows."""
     start: int
     """How many chosen rows lie in the shards before it."""
-    notes: Folder
-    """Where it is noted that the shard is in its place."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +113,15 @@ def put_shard(task: ShardTask) -> Put:
         ShardError: it cannot be written.
         Interrupted: the worker was asked to stop.
     """
+    task.place.require()
     try:
-        with task.folder.placed(task.name) as path:
+        with task.place.folder.placed(task.name) as path:
             renamed = _write_tar(task, path) if task.form.layout is not None else _write_parquet(task, path)
             size = path.stat().st_size
         put = Put(task.index, sum(run.rows for run in task.runs), size, renamed)
-        task.notes.write(put.note, b"")
+        task.place.notes.write(put.note, b"")
     except OSError as error:
-        place = f"{task.folder.location.uri}/{task.name}"
+        place = f"{task.place.folder.location.uri}/{task.name}"
         why = error.strerror or str(error).strip().split("\n")[0]
         raise ShardError(
             f"shard {place} cannot be written: {why}; look at the place, and run the same command again"

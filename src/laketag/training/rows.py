@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from laketag.errors import TrainingError
 from laketag.lake.dataset import IMAGE_NAMES, is_image_like, open_dataset, require_columns
+from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY
 from laketag.lake.query import default_columns
@@ -53,6 +54,7 @@ class Rows:
             ColumnError: there is no such column.
             BadSQL: Lance cannot run the filter.
             TrainingError: images cannot be given so.
+            LinkBroken: rows point into a tar that is gone or was changed.
         """
         if decode not in DECODED:
             raise TrainingError(f"images cannot be given as {decode!r}; choose {', '.join(DECODED)}")
@@ -60,6 +62,7 @@ class Rows:
         require_columns(dataset.schema, columns or ())
         if where is not None:
             check_filter(dataset, where)
+        require_links(location)
         names = (
             columns if columns is not None else [*_images(dataset.schema), *default_columns(dataset.schema)]
         )
