@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from laketag.lake.staged import StagedFiles
 from laketag.tagging.job import job_of
 from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
+from laketag.tagging.staging import Staging
 
 
 def test_slices_stage_and_one_run_commits(tmp_path: Path) -> None:
@@ -104,3 +106,20 @@ def test_the_lease_of_a_dead_process_or_one_that_ran_out_holds_no_one_up(tmp_pat
 
     assert tag(str(tmp_path), [DigestLabel()]).computed == 300
     assert folder.names() == []
+
+
+def test_a_slice_may_tidy_up_while_another_one_looks_at_what_is_staged(tmp_path: Path) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [DigestLabel()], settings=TagSettings(stage_only=True, chunk_rows=10))
+    job = job_of(DigestLabel(), [("bytes", "jpg")])
+    staging = Staging(Location.of(str(tmp_path)), job.digest)
+    names = staging.files.names()
+    tidying = threading.Thread(target=lambda: staging.files.delete(reversed(names)))
+
+    tidying.start()
+    while tidying.is_alive():
+        found = {part.name for part in staging.parts()}
+        assert found <= set(names)
+    tidying.join()
+
+    assert staging.parts() == []

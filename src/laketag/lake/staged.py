@@ -55,6 +55,10 @@ class StagedFiles:
         schema = self._session().open_reader(name).metadata().schema
         return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
 
+    def contains(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self._session().contains(name))
+
     def delete(self, names: Iterable[str]) -> None:
         """Delete staged files; one that is gone already is no error."""
         session = self._session()

@@ -122,7 +122,13 @@ class Staging:
             names = [name for name in names if name.split(".")[0] in of]
 
         def read(name: str) -> list[Part]:
-            return [Part(name, *values) for values in json.loads(files.metadata(name)[_PARTS])]
+            try:
+                described = files.metadata(name)[_PARTS]
+            except (OSError, ValueError):
+                if files.contains(name):
+                    raise
+                return []  # another slice has committed it meanwhile
+            return [Part(name, *values) for values in json.loads(described)]
 
         if not names:
             return []
