@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from laketag.engines import stopping
 from laketag.engines.answering import Answer, elsewhere, heard, packed, packed_tasks, value_of
+from laketag.engines.launching import launching
 from laketag.engines.protocol import Workers, unheard
 from laketag.errors import EngineError, MissingExtra, TaskFailed, WorkerLost
 
@@ -75,7 +75,7 @@ def connected(engine: Ray) -> Iterator[Any]:
         yield ray
         return
     try:
-        with stopping.handlers_kept():
+        with launching():
             _join(ray, engine.address) if engine.address else _start(ray, engine)
     except (ConnectionError, ValueError, RuntimeError) as error:
         place = f"at {engine.address}" if engine.address else "on this machine"

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from typing import Any, TypeVar
 
-from laketag.engines import stopping
 from laketag.engines.answering import elsewhere, heard, packed, packed_tasks, value_of
+from laketag.engines.launching import launching
 from laketag.engines.protocol import Workers, unheard
 from laketag.engines.rollcall import RollCall
 from laketag.errors import EngineError, MissingExtra, WorkerLost
@@ -157,7 +157,7 @@ def connected(engine: Spark) -> Iterator[Any]:
     if pyspark.SparkContext._active_spark_context is not None:
         yield pyspark.SparkContext.getOrCreate()
         return
-    with stopping.handlers_kept():
+    with launching():
         context = _started(pyspark, engine)
     try:
         yield context

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 _stop = threading.Event()
@@ -19,25 +17,6 @@ def requested() -> bool:
 def request() -> None:
     """Ask this process to stop."""
     _stop.set()
-
-
-def withdraw() -> None:
-    """Take a request back: the process goes on to another run."""
-    _stop.clear()
-
-
-@contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Put the handlers of Ctrl-C and SIGTERM back that the body replaces, as Ray and Spark do."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def listen() -> None:

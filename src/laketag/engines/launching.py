@@ -1,0 +1,28 @@
+"""Starting somebody else's cluster from a process that is not theirs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def launching() -> Iterator[None]:
+    """Undo what Ray and Spark do to the process that starts them, or joins them.
+
+    Their handlers of Ctrl-C and SIGTERM make way for those that were there before. And they fork to start
+    their programs, which libraries with threads warn of, though nothing but another program runs there.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*fork")
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
