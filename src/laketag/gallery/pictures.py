@@ -6,13 +6,20 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 from PIL import Image, ImageOps
 
-# What a browser shows and cannot run.
-_SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+# What a browser shows and cannot run. MPO is a JPEG with others behind it.
+_SHOWN = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+}
 # EPS is left out on purpose: Pillow would start another program on the bytes.
-_READ = (*_SHOWN, "MPO", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO", "TGA")
+_READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO", "TGA")
 _LARGE = 2048
 _THREADS = 4
 _PIXELS = 89_478_485  # more is a decompression bomb
@@ -32,7 +39,7 @@ def thumbnail(image: bytes | None, side: int, quality: int = 72) -> bytes | None
         return None
     buffer = io.BytesIO()
     try:
-        opened = Image.open(io.BytesIO(image), formats=_READ)
+        opened = _opened(image)
         if opened.width * opened.height > _PIXELS:
             return None
         opened.draft("RGB", (side, side))
@@ -57,10 +64,21 @@ def picture(image: bytes | None) -> Picture | None:
     if not image:
         return None
     try:
-        kind = Image.open(io.BytesIO(image), formats=_READ).format
+        kind = _opened(image).format
     except Exception:  # as above
         return None
     if kind in _SHOWN:
         return Picture(image, _SHOWN[kind])
     made = thumbnail(image, _LARGE, 90)
     return None if made is None else Picture(made, "image/webp")
+
+
+@cache
+def _readable() -> tuple[str, ...]:
+    Image.init()
+    # Which ones there are depends on how Pillow was built, and it fails on a name that it does not know.
+    return tuple(kind for kind in _READ if kind in Image.OPEN)
+
+
+def _opened(image: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(image), formats=_readable())
