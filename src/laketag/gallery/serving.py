@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from laketag.errors import LaketagError, MissingExtra
 from laketag.lake.location import Location
@@ -64,7 +65,9 @@ def serve(
             app, log_level="warning", access_log=False, lifespan="off", server_header=False
         )
         port = listener.getsockname()[1]
-        started(f"http://{_written(address.host)}:{port}/" + (f"?token={token}" if token else ""))
+        # Every address of this machine: readers need a name that leads to one.
+        host = socket.gethostname() if address.host in ("0.0.0.0", "::") else _written(address.host)
+        started(f"http://{host}:{port}/" + (f"?token={quote(token)}" if token else ""))
         uvicorn.Server(config).run([listener])
 
 
