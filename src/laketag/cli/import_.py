@@ -110,7 +110,8 @@ def import_(
         print_json(report.to_json())
     else:
         for line in _told(report, dry_run=dry_run):
-            typer.echo(line)
+            # Names come from the shards: they may hold what no terminal takes.
+            typer.echo(line.encode(errors="backslashreplace").decode())
     if not report.complete:
         raise typer.Exit(INCOMPLETE)
 

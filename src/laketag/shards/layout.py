@@ -11,7 +11,7 @@ from laketag.lake.dataset import IMAGE_NAMES, is_image_like, require_columns
 from laketag.lake.presence import KEY
 from laketag.lake.query import is_digest
 from laketag.lake.similar import is_vector
-from laketag.shards.schema import SOURCE
+from laketag.shards.schema import SOURCE, decode_source
 
 _MADE = b"laketag"
 _PLAIN_MEMBERS = {"txt": pa.string(), "cls": pa.int64(), "json": pa.string()}
@@ -99,7 +99,7 @@ def _source(field: pa.Field) -> str:
     """Say what a column was made of, as import does; guess it for columns that import did not make."""
     metadata = field.metadata or {}
     if SOURCE in metadata and _MADE not in metadata:
-        return str(metadata[SOURCE].decode(errors="surrogatepass"))
+        return decode_source(metadata[SOURCE])
     is_plain = _MADE not in metadata and _PLAIN_MEMBERS.get(field.name) == field.type
     return f"member:{field.name}" if is_plain or is_image_like(field) else ""
 

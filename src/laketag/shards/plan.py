@@ -16,7 +16,7 @@ from laketag.lake.writing import STORAGE_VERSION
 from laketag.shards.fragments import Form
 from laketag.shards.imported import Pending, find_pending
 from laketag.shards.reading import ImportTask
-from laketag.shards.schema import SOURCE
+from laketag.shards.schema import SOURCE, decode_source
 from laketag.shards.settings import ImportSettings
 from laketag.shards.shard import Shard
 
@@ -86,7 +86,7 @@ def plan(shards: Sequence[Shard], location: Location, settings: ImportSettings) 
         existing, rows, storage_version = dataset.schema, dataset.count_rows(), dataset.data_storage_version
     members: dict[bool, set[str]] = {True: set(), False: set()}
     for each in existing or ():
-        source = (each.metadata or {}).get(SOURCE, b"").decode(errors="surrogatepass")
+        source = decode_source((each.metadata or {}).get(SOURCE, b""))
         if source.startswith("member:") and is_image_like(each):
             members[str(each.type).startswith("extension")].add(source[7:])
     form = Form(

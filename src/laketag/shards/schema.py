@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,10 +22,24 @@ _RESERVED = frozenset(
         *("_score", "_distance", "_relevance_score"),
     )
 )
+_AS_JSON = b"as JSON "
 _ODD = re.compile(r"[.`\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST = 200
 _HOLDS = {pa.int64(): ("int",), pa.string(): ("int", "utf8"), pa.binary(): ("int", "utf8", "bytes")}
 _MEMBER_TYPES = {"int": pa.int64(), "utf8": pa.string(), "bytes": pa.binary()}
+
+
+def encode_source(source: str) -> bytes:
+    """Write a column's source as metadata holds it: UTF-8, which lone surrogates of a JSON key are not."""
+    try:
+        return source.encode()
+    except UnicodeEncodeError:
+        return _AS_JSON + json.dumps(source).encode()
+
+
+def decode_source(raw: bytes) -> str:
+    """Read it again."""
+    return str(json.loads(raw.removeprefix(_AS_JSON))) if raw.startswith(_AS_JSON) else raw.decode()
 
 
 @dataclass(frozen=True)
@@ -44,8 +59,7 @@ class Column:
     def field(self) -> pa.Field:
         """The column with its source in the metadata, by which a later import finds it."""
         stored = storage_metadata(self.source.removeprefix("member:"))
-        source = self.source.encode(errors="surrogatepass")
-        return pa.field(self.name, self.arrow, metadata={SOURCE: source, **stored})
+        return pa.field(self.name, self.arrow, metadata={SOURCE: encode_source(self.source), **stored})
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ def plan_columns(observed: Observed, existing: pa.Schema | None = None) -> tuple
     by_source: dict[str, list[pa.Field]] = {}
     for each in existing or ():
         if source := (each.metadata or {}).get(SOURCE):
-            by_source.setdefault(source.decode(errors="surrogatepass"), []).append(each)
+            by_source.setdefault(decode_source(source), []).append(each)
     names = existing.names if existing is not None else [each.name for each in ROW_FIELDS]
     plan = _Plan(by_source, {name.lower() for name in names} | _RESERVED)
     for each in ROW_FIELDS:
