@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -127,6 +128,29 @@ def test_slices_replace_another_makers_column_when_they_are_committed_together(t
 
     assert report.computed == 0
     assert labels(tmp_path) == {n: right_label(n) for n in range(300)}
+
+
+def test_another_makers_column_stays_while_a_slice_is_not_staged(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    lance.dataset(uri).add_columns({"SHA256": "'old'"})
+    lance.dataset(uri).delete("number = 7")
+    for k in (1, 2):
+        with pytest.raises(JobRefused, match="staged"):
+            tag(uri, [DigestLabel()], rows=AGAIN, settings=TagSettings(commit_only=True))
+        assert lance.dataset(uri).count_rows("SHA256 = 'old'") == 299
+        tag(uri, [DigestLabel()], rows=AGAIN, settings=replace(STAGE, slice=(k, 2), chunk_rows=20))
+
+    tag(uri, [DigestLabel()], rows=AGAIN, settings=TagSettings(commit_only=True))
+
+    assert labels(tmp_path) == {n: right_label(n) for n in range(300) if n != 7}
+
+
+def test_a_recompute_does_not_commit_on_the_way(tmp_path: Path) -> None:
+    make(tmp_path)
+
+    with pytest.raises(JobRefused, match="leave one of them out"):
+        tag(str(tmp_path), [DigestLabel()], rows=AGAIN, settings=TagSettings(commit_every=1))
 
 
 def test_rows_that_come_while_another_makers_column_is_replaced_are_computed_next(tmp_path: Path) -> None:

@@ -12,15 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.errors import CommitError
+from laketag.errors import CommitError, DatasetError
 from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
-from laketag.lake.dataset import column_ids
+from laketag.lake.dataset import column_ids, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, ranges_of, scan
 from laketag.tagging.job import Job, columns_of_others, has_columns
 from laketag.tagging.moving import follow
-from laketag.tagging.staging import LABELS, OFFSET, Index, Staging, staged_labels
+from laketag.tagging.plan import Chunk
+from laketag.tagging.staging import LABELS, OFFSET, Index, Staging, staged_addresses, staged_labels
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -63,6 +64,21 @@ class Assembly:
             if one.staging.work != LABELS
             for name in columns_of_others(one.job, dataset.schema)
         ]
+
+    def rows_without(self) -> int:
+        """Count the rows that some job has no staged labels for; those that came later are not counted."""
+        last = max(part.version for one in self.jobs for part in one.index.parts)
+        try:
+            dataset = open_dataset(self.location, last)
+        except DatasetError:  # it was cleaned away
+            dataset = open_dataset(self.location)
+        lacking = 0
+        for one in self.jobs:
+            for rows in ranges_of(dataset, one.job.reads):
+                staged = staged_addresses(one.staging, one.index, Chunk.of([rows]))
+                for batch in scan(dataset, [rows], []):
+                    lacking += int(np.count_nonzero(~np.isin(batch["_rowaddr"].to_numpy(), staged)))
+        return lacking
 
     def check(self, dataset: LanceDataset) -> None:
         """Raise a `JobRefused` where another maker came first."""

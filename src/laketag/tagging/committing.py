@@ -93,7 +93,7 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
         return Outcome(before)
     assembly = Assembly(location, staged)
     try:
-        _make_way(assembly, run.compute.work)
+        _make_way(assembly, run.compute.work, commit_only=settings.commit_only)
         made = commit_columns(location, assembly.columns, _checked(assembly), _properties(run, rows))
     finally:
         assembly.drop_unused()
@@ -105,7 +105,7 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
     return Outcome(version, errors, failed, written, made.fragments, made.reserved)
 
 
-def _make_way(assembly: Assembly, work: str) -> None:
+def _make_way(assembly: Assembly, work: str, *, commit_only: bool) -> None:
     """Drop the columns of others that a recompute replaces: a version of its own, and restorable.
 
     In one transaction with the new columns they could not go: Lance gives no schema that drops and adds.
@@ -114,6 +114,12 @@ def _make_way(assembly: Assembly, work: str) -> None:
     if work == LABELS or not assembly.in_the_way(dataset):
         return
     assembly.prepare(dataset)  # all that follows them is made and verified before they go
+    lacking = assembly.rows_without() if commit_only else 0
+    if lacking:
+        raise JobRefused(
+            f"{', '.join(assembly.in_the_way(dataset))} would go, which something else made, and {lacking} "
+            "rows have no staged labels to follow; stage them first: --recompute with --slice and --stage-only"
+        )
 
     def drop(current: LanceDataset) -> None:
         names = assembly.in_the_way(current)

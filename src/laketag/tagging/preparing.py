@@ -75,6 +75,11 @@ def jobs_of(schema: pa.Schema, taggers: Sequence[Tagger], rows: Rows, settings: 
     jobs = tuple(job_of(tagger, inputs) for tagger in taggers)
     if not rows.recompute:
         return Jobs(jobs, inputs)
+    if settings.commit_every:
+        raise JobRefused(
+            "--recompute with --commit-every could not tell after a crash which rows it has committed, and "
+            "would compute them once more; leave one of them out"
+        )
     others = [name for job in jobs for name in columns_of_others(job, schema)]
     if others and not (rows.is_whole and (settings.slice is None or settings.stage_only)):
         raise JobRefused(
