@@ -118,7 +118,7 @@ def _make_way(assembly: Assembly, work: str, *, commit_only: bool) -> None:
     if lacking:
         raise JobRefused(
             f"{', '.join(assembly.in_the_way(dataset))} would go, which something else made, and {lacking} "
-            "rows have no staged labels to follow; stage them first: --recompute with --slice and --stage-only"
+            "rows have no staged labels to follow; stage them first, with --recompute --stage-only"
         )
 
     def drop(current: LanceDataset) -> None:
