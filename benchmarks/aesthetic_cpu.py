@@ -86,39 +86,39 @@ def against_its_parts(count: int, rounds: int, folder: Path) -> dict[str, Any]:
     """Tag a dataset with a small model, and compare with 1 / (1/decode + 1/model) on the same cores."""
     encoder, head = models.write_model(folder, "small")
     tagger = settled(Aesthetic(encoder=str(encoder), head=str(head)), "cpu")
-    images = models.photographs(count)
-    start_up = statistics.median(tag_seconds(tagger, images[:1]) for _ in range(3))
-    found = [one_round(tagger, images, start_up) for _ in range(rounds)]
-    ratios = sorted(end / allowed for allowed, end in found)
+    model, images, again = tagger.load("cpu"), models.photographs(count), laketag.Rows(recompute=True)
+    one, all_ = (written(folder / str(len(some)), some) for some in (images[:1], images))
+    found = []
+    for _ in range(rounds):
+        start_up = bench.cost(lambda: laketag.tag(one, [tagger], rows=again))
+        parts = bench.cost(lambda: decode_then_predict(model, images, tagger.batch_size))
+        found.append((parts, bench.cost(lambda: laketag.tag(all_, [tagger], rows=again)).less(start_up)))
+    ratios = sorted(parts.cpu / whole.cpu for parts, whole in found)
     return {
         "small: images": count,
         "small: rounds": rounds,
-        "small: what the parts allow: images/s": statistics.median(allowed for allowed, _ in found),
-        "small: end to end: images/s": statistics.median(end for _, end in found),
-        "small: ratio end to end / what the parts allow": statistics.median(ratios),
-        "small: ratio, least of the rounds": ratios[0],
-        "small: ratio, most of the rounds": ratios[-1],
+        "small: CPU seconds of decoding and model, each alone": statistics.median(p.cpu for p, _ in found),
+        "small: CPU seconds end to end, less start-up": statistics.median(w.cpu for _, w in found),
+        "small: ratio in CPU seconds, parts / end to end": statistics.median(ratios),
+        "small: least of the rounds": ratios[0],
+        "small: most of the rounds": ratios[-1],
+        "small: ratio in wall seconds": statistics.median(p.wall / w.wall for p, w in found),
     }
 
 
-def one_round(tagger: Any, images: list[bytes], start_up: float) -> tuple[float, float]:
-    """Measure the parts, each alone on all cores, then the whole; images/s."""
-    model = tagger.load("cpu")
+def decode_then_predict(model: Any, images: list[bytes], batch: int) -> None:
+    """Do the parts, each alone on all cores."""
     with ThreadPoolExecutor(cores()) as pool:
-        started = time.perf_counter()
         prepared = list(pool.map(lambda image: model.prepare({"image": decode(image)}), images))
-        for at in range(0, len(images), tagger.batch_size):
-            model.predict(prepared[at : at + tagger.batch_size])
-        allowed = len(images) / (time.perf_counter() - started)
-    return allowed, len(images) / (tag_seconds(tagger, images) - start_up)
+    for at in range(0, len(images), batch):
+        model.predict(prepared[at : at + batch])
 
 
-def tag_seconds(tagger: Any, images: list[bytes]) -> float:
-    """Tag a dataset of these images, with one worker."""
-    with tempfile.TemporaryDirectory() as lake:
-        table = pa.table({"jpg": pa.array(images, pa.binary())})
-        lance.write_dataset(table, lake, max_rows_per_file=len(images))
-        return laketag.tag(lake, [tagger]).seconds
+def written(folder: Path, images: list[bytes]) -> str:
+    """Write a dataset of these images."""
+    table = pa.table({"jpg": pa.array(images, pa.binary())})
+    lance.write_dataset(table, str(folder), max_rows_per_file=len(images))
+    return str(folder)
 
 
 def with_drafts(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,28 @@ def seconds(fn: Callable[[], Any], repeats: int = 3) -> float:
         fn()
         taken.append(time.perf_counter() - started)
     return statistics.median(taken)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something took."""
+
+    wall: float
+    """Seconds."""
+    cpu: float
+    """Seconds of all cores: what others do on the machine hardly changes it."""
+
+    def less(self, other: Cost) -> Cost:
+        """Leave out what another took."""
+        return Cost(self.wall - other.wall, self.cpu - other.cpu)
+
+
+def cost(work: Callable[[], Any]) -> Cost:
+    """Do something, in this process and in those that it starts and ends."""
+    before, started = os.times(), time.perf_counter()
+    work()
+    ended, after = time.perf_counter(), os.times()
+    return Cost(ended - started, sum(after[:4]) - sum(before[:4]))
 
 
 def process_seconds(program: str, *arguments: str, repeats: int = 5) -> float:
