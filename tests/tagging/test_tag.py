@@ -82,6 +82,18 @@ def test_taggers_of_different_progress_share_a_run(tmp_path: Path) -> None:
     assert all(row["BYTES"] == len(datasets.image(row["number"])) for row in lengths)
 
 
+def test_rows_are_counted_once_where_taggers_lack_different_ones(tmp_path: Path) -> None:
+    make(tmp_path)
+    failing = RaisesOn(b"image 2")
+    tag(str(tmp_path), [failing], rows=Rows(where="number < 200"))
+    tag(str(tmp_path), [DigestLabel()], rows=Rows(where="number >= 100"))
+
+    report = tag(str(tmp_path), [failing, DigestLabel()])
+
+    said = lance.dataset(str(tmp_path)).read_transaction(report.version_after).transaction_properties
+    assert (said["laketag.rows"], report.failed, report.computed) == ("200", 100, 200)
+
+
 def test_small_fragments_share_chunks_and_keep_their_labels_apart(tmp_path: Path) -> None:
     make(tmp_path, 300, rows_per_fragment=7).delete("number in (3, 10, 11, 12, 13)")
 

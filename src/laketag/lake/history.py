@@ -14,7 +14,7 @@ from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
-from laketag.lake.transactions import ATTEMPT_KEY, COMMIT_KEY, transaction_properties
+from laketag.lake.transactions import ATTEMPT_KEY, COMMIT_KEY, read_transaction, transaction_properties
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -217,13 +217,7 @@ def _written(version: VersionShown) -> list[str]:
 
 def operation(dataset: LanceDataset, version: int) -> str:
     """Name what Lance did to make a version."""
-    try:
-        transaction = dataset.read_transaction(version)
-    except TypeError:
-        # pylance 14.0.2 cannot show a compaction that moved an index along.
-        return "rewrite"
-    except (OSError, ValueError):
-        return "unknown"
+    transaction = read_transaction(dataset, version)
     if transaction is None:
         return "unknown"
     name = type(transaction.operation).__name__

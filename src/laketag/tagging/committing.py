@@ -146,39 +146,50 @@ def _judged(
         TooManyErrors: more failed than may.
     """
     counts: Counter[tuple[str, str]] = Counter()
-    failed: set[tuple[object, int]] = set()
-    rows = 0
-    for one in staged:
-        in_job = 0
-        # A row is the same one to all jobs, whatever columns each of them reads.
-        fragments = {part.source: part.fragment for part in ranges_of(dataset, one.job.reads)}
-        for source, parts in one.index.by_source.items():
-            labelled, reasons = _latest(one, parts)
-            in_job += labelled
+    failed = rows = 0
+    for found in _by_place(dataset, staged):
+        labelled: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
+        failed_here: set[int] = set()
+        for one, parts in found:
+            offsets, reasons = _latest(one, parts)
+            labelled = np.union1d(labelled, offsets)
             counts.update((one.job.name, reason) for reason in reasons.values())
-            failed.update((fragments.get(source, source), offset) for offset in reasons)
-        rows = max(rows, in_job)
+            failed_here.update(reasons)
+        rows += len(labelled)
+        failed += len(failed_here)
     errors = _counted(counts)
-    is_too_many = len(failed) == rows if most is None else len(failed) > most * rows
+    is_too_many = failed == rows if most is None else failed > most * rows
     if failed and is_too_many:
         raise TooManyErrors(
-            f"{len(failed)} of {rows} rows failed, most often with {errors[0].reason!r} (tagger "
+            f"{failed} of {rows} rows failed, most often with {errors[0].reason!r} (tagger "
             f"{errors[0].tagger}); nothing is committed and the work is staged: mend the cause, or allow it "
-            f"with --max-error-rate {len(failed) / rows:.2g}"
+            f"with --max-error-rate {failed / rows:.2g}"
         )
-    return errors, len(failed), rows
+    return errors, failed, rows
+
+
+def _by_place(
+    dataset: LanceDataset, staged: Sequence[StagedJob]
+) -> Iterable[Sequence[tuple[StagedJob, Sequence[Part]]]]:
+    """Bring together what jobs staged for the same rows, whatever columns each of them reads."""
+    places: dict[int | str, list[tuple[StagedJob, Sequence[Part]]]] = {}
+    for one in staged:
+        fragments = {part.source: part.fragment for part in ranges_of(dataset, one.job.reads)}
+        for source, parts in one.index.by_source.items():
+            places.setdefault(fragments.get(source, source), []).append((one, parts))
+    return places.values()
 
 
 def _counted(counts: Counter[tuple[str, str]]) -> tuple[ErrorCount, ...]:
     return tuple(ErrorCount(tagger, reason, rows) for (tagger, reason), rows in counts.most_common())
 
 
-def _latest(one: StagedJob, parts: Sequence[Part]) -> tuple[int, dict[int, str]]:
-    """Count the rows of a source that have staged labels, and give the reasons of those that failed.
+def _latest(one: StagedJob, parts: Sequence[Part]) -> tuple[npt.NDArray[np.uint32], dict[int, str]]:
+    """Give the rows of a source that have staged labels, and the reasons of those that failed.
 
     Of two labels of a row, the newer one counts, as it does in what is committed.
     """
-    offsets: list[npt.NDArray[np.int64]] = []
+    offsets: list[npt.NDArray[np.uint32]] = []
     reasons: dict[int, str] = {}
     ordered = sorted(parts, key=lambda part: part.age)
     for table in staged_labels(one.staging, ordered, [one.job.error_column]):
@@ -188,7 +199,7 @@ def _latest(one: StagedJob, parts: Sequence[Part]) -> tuple[int, dict[int, str]]
                 del reasons[offset]
         bad = table.filter(pc.is_valid(table[one.job.error_column]))
         reasons.update(zip(bad[OFFSET].to_pylist(), bad[one.job.error_column].to_pylist(), strict=True))
-    return len(np.unique(np.concatenate(offsets))), reasons
+    return np.concatenate(offsets), reasons
 
 
 def _properties(run: Run, rows: int) -> dict[str, str]:
