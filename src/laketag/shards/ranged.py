@@ -29,7 +29,7 @@ def open_stream(shard: Shard, *, sparing: bool = False) -> Stream:
         sparing: most bodies will be skipped, so that little should be read ahead.
     """
     if shard.is_local:
-        return open_local(shard.path)
+        return open_local(shard.path, sparing=sparing)
     stream = RangedStream(shard, block=_SPARING_BLOCK, ahead=1) if sparing else RangedStream(shard)
     return GzipStream(stream) if stream.peek(2) == GZIP else stream
 

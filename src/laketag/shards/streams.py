@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 _BUFFER = 256 << 10
+_SPARING_BUFFER = 4 << 10
 _FEED = 64 << 10
 GZIP = b"\x1f\x8b"
 """What a gzip file begins with."""
@@ -57,11 +58,20 @@ class Seekable(Stream, Protocol):
         """Read bytes anywhere; the position stays."""
 
 
-def open_local(path: str) -> Stream:
-    """Open a local tar; gzip is told by its content, whatever the name says."""
+def open_local(path: str, *, sparing: bool = False) -> Stream:
+    """Open a local tar; gzip is told by its content, whatever the name says.
+
+    Args:
+        path: where it is.
+        sparing: most bodies will be skipped, so that little should be read ahead.
+    """
     with open(path, "rb") as file:
         is_gzip = file.read(2) == GZIP
-    return GzipStream(open(path, "rb", buffering=0)) if is_gzip else PlainStream(path)
+    return (
+        GzipStream(open(path, "rb", buffering=0))
+        if is_gzip
+        else PlainStream(path, _SPARING_BUFFER if sparing else _BUFFER)
+    )
 
 
 class _Closing:
@@ -83,9 +93,10 @@ class PlainStream(_Closing):
 
     fault: str | None = None
 
-    def __init__(self, path: str) -> None:
-        """Open the file."""
-        self._file = open(path, "rb", buffering=_BUFFER)  # noqa: SIM115  # closed by close()
+    def __init__(self, path: str, buffer: int = _BUFFER) -> None:
+        """Open the file; so many bytes are read ahead."""
+        self._buffer = buffer
+        self._file = open(path, "rb", buffering=buffer)  # noqa: SIM115  # closed by close()
         self._size = os.fstat(self._file.fileno()).st_size
         self.position = self.taken = 0
 
@@ -107,7 +118,7 @@ class PlainStream(_Closing):
         self._file.seek(far, os.SEEK_CUR)
         self.position += far
         # A short way lies in the buffer, which was read.
-        self.taken += far if far <= _BUFFER else 0
+        self.taken += far if far <= self._buffer else 0
         return far
 
     def read_at(self, offset: int, size: int) -> bytes:
