@@ -24,7 +24,7 @@ help:
 	@echo 'make test-readers  LanceDB, Polars and Daft on the same dataset'
 	@echo 'make check      format, lint, types, generated docs are fresh'
 	@echo 'make docs       generate docs/cli.md'
-	@echo 'make bench      the benchmarks'
+	@echo 'make bench      the benchmarks, and a store that fails for a minute in every step'
 
 $(DEMO): pyproject.toml
 	@test -n '$(PYTHON)' || { echo 'laketag needs Python 3.11 or newer: make PYTHON=/path/to/python' >&2; exit 1; }
@@ -79,6 +79,7 @@ docs: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN)/python benchmarks/$$name.py || exit 1; done
+	$(RUN)/python -m pytest -n 2 -m slow --fault-seconds 60 tests/storage/test_faults.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-readers build dist laketag-demo .mypy_cache .pytest_cache .ruff_cache

@@ -96,8 +96,8 @@ def fail_in_each_step(store: Store, uri: str, kind: str, seconds: float) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_three_bad_seconds_in_any_step_do_no_harm(store, uri, kind):
-    fail_in_each_step(store, uri, kind, 3.0)
+def test_some_bad_seconds_in_any_step_do_no_harm(request, store, uri, kind):
+    fail_in_each_step(store, uri, kind, request.config.getoption("--fault-seconds"))
 
 
 def test_a_minute_without_a_store_is_outlived_and_said_once(store, uri):

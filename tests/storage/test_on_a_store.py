@@ -214,6 +214,7 @@ def test_clean_deletes_what_a_broken_run_left(tmp_path, store, uri):
     old = laketag.clean(uri, storage_options=store.options, older_than=timedelta(0), yes=True)
 
     assert young.staged == ()
+    assert next(each.reason for each in young.kept if each.name == "0123abcd").startswith("staged 0:0")
     assert [each.job for each in old.staged] == ["0123abcd"]
     assert StagedFiles(location, "0123abcd").names() == []
     opened(store, uri).validate()

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from laketag.errors import CommitError
+from laketag.lake import objects
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
 from laketag.lake.staged import ROOT
+
+# Stores that are known to tell when an object was written.
+_DATED = ("s3", "s3a")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,10 @@ def compact_fragments(location: Location, *, yes: bool) -> int:
 
 def staged_age(location: Location, names: list[str]) -> float | None:
     """Give the seconds since the youngest of some staged files was written; None where the store hides it."""
+    if location.scheme in _DATED:
+        folder = f"{location.uri}/{ROOT}/{names[0].partition('/')[0]}"
+        found = objects.list_objects(Location(folder, location.storage_options))
+        return time.time() - max((each.modified / 1e9 for each in found), default=0.0)
     if not location.is_local:
         return None
     written = []
