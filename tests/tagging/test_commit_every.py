@@ -101,7 +101,7 @@ def test_errors_of_all_commits_are_reported_and_each_is_judged_by_itself(tmp_pat
 def _failed() -> Any:
     from laketag.tagging.settings import Rows
 
-    return Rows(where="number between 100 and 199", recompute=True)
+    return Rows(where="number between 100 and 199", retry_errors=True)
 
 
 def test_a_run_that_only_stages_cannot_commit_on_the_way(tmp_path: Path) -> None:
