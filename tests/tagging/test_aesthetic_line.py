@@ -75,6 +75,16 @@ def test_a_failed_row_is_committed_with_the_tag_error_and_not_tried_again(
     assert (report.computed, report.failed, again.computed) == (ROWS, 1, 0)
 
 
+def test_a_crash_costs_few_of_its_rows_on_a_cpu_since_each_takes_seconds(tagger: Aesthetic, uri: str) -> None:
+    many = pa.concat_tables([lance.dataset(uri).to_table()] * 30)
+    lance.write_dataset(many, f"{uri}-many", max_rows_per_file=len(many))
+
+    told = laketag.tag(f"{uri}-many", [tagger], settings=laketag.TagSettings(dry_run=True)).estimate
+
+    assert told is not None
+    assert told.tasks == -(-len(many) // 128)
+
+
 def test_a_row_that_is_not_computed_has_no_tag(uri: str, tagger: Aesthetic) -> None:
     laketag.tag(uri, [tagger], rows=laketag.Rows(limit=8))
 

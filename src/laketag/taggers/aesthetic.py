@@ -132,6 +132,11 @@ class Aesthetic:
         return 32 if self.device.startswith("cuda") else 4
 
     @property
+    def chunk_rows(self) -> int:
+        """On a CPU few: a row takes seconds."""
+        return 1024 if self.device.startswith("cuda") else 128
+
+    @property
     def dimension(self) -> int:
         """The length of the encoder's vectors.
 

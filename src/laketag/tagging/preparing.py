@@ -224,7 +224,9 @@ def _chunk_rows(taggers: Sequence[Tagger], settings: TagSettings) -> int:
             raise JobRefused(f"--chunk-rows is {settings.chunk_rows}; give a whole number from 1 on")
         return settings.chunk_rows
     batch = settings.batch_size or max(batch_size_of(tagger) for tagger in taggers)
-    return max(_LEAST_CHUNK_ROWS, _BATCHES_PER_CHUNK * batch)
+    # What a crash costs is rows times what a row takes, so the slowest tagger of the run decides.
+    least = min(int(getattr(tagger, "chunk_rows", _LEAST_CHUNK_ROWS)) for tagger in taggers)
+    return max(least, _BATCHES_PER_CHUNK * batch)
 
 
 def _task(
