@@ -17,6 +17,7 @@ from fakes import ByteLength, DigestLabel, FakeModel, SlowTagger
 from laketag.engines.local import Local
 from laketag.engines.protocol import Progress
 from laketag.errors import ColumnError, JobRefused
+from laketag.lake.evolving import add_column
 from laketag.tagging.adopting import adopt
 from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
@@ -143,6 +144,29 @@ def test_the_columns_say_that_they_were_adopted(tmp_path: Path) -> None:
         assert said["tagger"] == "aesthetic"
         assert said["adopted_from"] == "a program that left no provenance"
         assert not any(key.startswith("version.") for key in said)
+
+
+def test_values_of_sql_are_no_labels_of_a_model(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    tag(uri, [Scored()])
+    add_column(uri, "AESTHETIC_TAG", "'high'", replace=True)
+
+    with pytest.raises(JobRefused, match="'AESTHETIC_TAG' was made by add-column"):
+        adopt(uri, "AESTHETIC_SCORE", Scored())
+
+
+def test_a_recompute_of_all_rows_forgets_that_columns_were_adopted(tmp_path: Path) -> None:
+    uri = other_program(tmp_path)
+    adopt(uri, "AESTHETIC_SCORE", Scored())
+
+    tag(uri, [Scored()], rows=Rows(where="number < 10", recompute=True))
+    part = lance.dataset(uri).schema.field("AESTHETIC_TAG").metadata[b"laketag"]
+    tag(uri, [Scored()], rows=Rows(recompute=True))
+    whole = lance.dataset(uri).schema.field("AESTHETIC_TAG").metadata[b"laketag"]
+
+    assert (b"adopted_from" in part, b"adopted_from" in whole) == (True, False)
+    assert {row["AESTHETIC_TAG"] for row in rows(uri, "true")} == {"ours"}
 
 
 def test_labels_made_with_other_parameters_are_not_adopted(tmp_path: Path) -> None:

@@ -240,3 +240,17 @@ def test_an_index_on_a_label_column_finds_labels_that_came_after_it(tmp_path: Pa
     found = [dataset.count_rows(f"SHA256 = '{right_label(n)}'") for n in range(30)]
     assert found == [1] * 30
     assert dataset.count_rows("DIGESTLABEL_DIGEST is null") == 0
+
+
+def test_a_few_new_rows_that_all_fail_are_committed_with_their_reasons(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    failing = RaisesOn(marker=b"bad")
+    tag(uri, [failing])
+    lance.write_dataset(pa.table({"jpg": [b"bad"], "number": [300]}), uri, mode="append")
+
+    report = tag(uri, [failing])
+
+    assert (report.computed, report.failed) == (1, 1)
+    assert lance.dataset(uri).count_rows("RAISES_ERROR is not null") == 1
+    assert tag(uri, [failing]).computed == 0

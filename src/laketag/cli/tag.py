@@ -175,6 +175,13 @@ def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list
             f"{report.uri}: {text.count(report.computed, 'row')} computed and staged; nothing is committed",
             "the same command with --commit-only, and without --slice, commits what is staged",
         ]
+    left = report.rows - report.computed - report.skipped
+    if report.version_after == report.version_before and left:
+        return [
+            f"{report.uri}: nothing of this part is left to do, version {report.version_before} stands;"
+            f" {text.count(left, 'row')} of other parts have no labels (a part is of chunks:"
+            " where they are few, lower --chunk-rows, for all parts alike)"
+        ]
     if report.version_after == report.version_before:
         return [
             f"{report.uri}: all {text.count(report.rows, 'row')} have labels;"
@@ -185,6 +192,11 @@ def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list
         f"{report.uri}: version {report.version_before} -> {report.version_after}",
         *_reserved(report),
         f"rows     {report.computed:,} computed, {report.skipped:,} had labels, {report.failed:,} failed",
+        *(
+            [f"left     {text.count(left, 'row')} without labels: `laketag tag` computes them"]
+            if left
+            else []
+        ),
         *_failures(report),
         f"columns  {', '.join(labels)}",
         f"read     {text.size(report.bytes_read)}, only the columns that the taggers read",

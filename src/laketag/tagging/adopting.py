@@ -27,7 +27,15 @@ from laketag.taggers.spec import find
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute, Done, Task, Wanted, Work, dataset_at
 from laketag.tagging.holding import leased_jobs, pinned
-from laketag.tagging.job import PROVENANCE_KEY, Job, columns_of_others, job_of, made_by, maker_of
+from laketag.tagging.job import (
+    ADOPTED_FROM,
+    PROVENANCE_KEY,
+    Job,
+    columns_of_others,
+    job_of,
+    made_by,
+    maker_of,
+)
 from laketag.tagging.plan import Chunk
 from laketag.tagging.preparing import Jobs, inputs_of, plan
 from laketag.tagging.settings import Rows, TagSettings
@@ -40,7 +48,7 @@ if TYPE_CHECKING:
 _SQL = "sql"
 """What made a column that `add-column` made."""
 # Code that was rewritten may mean the same: that is for the user to say.
-_NOT_OF_MEANING = {"source", "version", "digest", "job", "adopted_from"}
+_NOT_OF_MEANING = {"source", "version", "digest", "job", ADOPTED_FROM}
 
 
 @dataclass(frozen=True)
@@ -146,18 +154,22 @@ def _check(dataset: LanceDataset, job: Job, columns: Sequence[str]) -> None:
 
 
 def _check_model(dataset: LanceDataset, job: Job) -> None:
-    """Refuse labels of which is known that another model made them, or this one with other parameters."""
-    name = job.tagger.columns.names[0]
-    before, now = made_by(dataset.schema, name), _said(job)
-    if before.get("tagger") in (None, _SQL):
-        return
-    for key in sorted((before.keys() | now.keys()) - _NOT_OF_MEANING):
-        if not key.startswith("version.") and before.get(key) != now.get(key):
+    """Refuse labels of which is known that something else made them, or this model with other parameters."""
+    now = _said(job)
+    for name in job.tagger.columns.names:
+        before = made_by(dataset.schema, name)
+        if before.get("tagger") == _SQL:
             raise JobRefused(
-                f"column {name!r} was made with {key} {before.get(key, 'unset')}, tagger {job.name!r} has "
-                f"{now.get(key, 'unset')}: labels of another model are not adopted; "
-                "`laketag tag --recompute` replaces them, rename-column keeps them apart"
+                f"column {name!r} was made by {maker_of(dataset.schema, name)}, not by a model: it is not "
+                "adopted; rename-column keeps it, `laketag tag --recompute` replaces it"
             )
+        for key in sorted((before.keys() | now.keys()) - _NOT_OF_MEANING) if before else ():
+            if not key.startswith("version.") and before.get(key) != now.get(key):
+                raise JobRefused(
+                    f"column {name!r} was made with {key} {before.get(key, 'unset')}, tagger {job.name!r} "
+                    f"has {now.get(key, 'unset')}: labels of another model are not adopted; "
+                    "`laketag tag --recompute` replaces them, rename-column keeps them apart"
+                )
 
 
 def _digests_committed(
@@ -260,7 +272,7 @@ def _provenance(dataset: LanceDataset, job: Job) -> dict[str, str]:
     # The packages at hand are left out: which ones really made the labels is not known.
     kept = {key: value for key, value in _said(job).items() if not key.startswith("version.")}
     before = maker_of(dataset.schema, job.tagger.columns.names[0])
-    return {PROVENANCE_KEY.decode(): json.dumps({**kept, "adopted_from": before}, sort_keys=True)}
+    return {PROVENANCE_KEY.decode(): json.dumps({**kept, ADOPTED_FROM: before}, sort_keys=True)}
 
 
 def _said(job: Job) -> dict[str, str]:

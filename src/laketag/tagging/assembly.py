@@ -119,7 +119,8 @@ class Assembly:
                 raise CommitError(
                     f"column {gone[0]!r}, which tagger {one.job.name!r} has read, is gone from version "
                     f"{dataset.version} of {self.location.uri}; its labels are staged: bring the column back "
-                    "(`laketag versions`, `laketag restore`) and run the same command again"
+                    "(rename-column where it was renamed, else `laketag restore`) and run the same command "
+                    "again"
                 )
 
     def _has_staged(self, ranges: Sequence[RowRange]) -> bool:

@@ -12,12 +12,14 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from laketag.errors import JobRefused, TooManyErrors
+from laketag.lake import sql
 from laketag.lake.changing import change
 from laketag.lake.committing import commit_columns
 from laketag.lake.dataset import open_dataset
 from laketag.lake.reading import ranges_of
 from laketag.tagging.assembly import Assembly, StagedJob
 from laketag.tagging.compute import Done
+from laketag.tagging.job import has_columns
 from laketag.tagging.preparing import Run
 from laketag.tagging.settings import ErrorCount, TagSettings
 from laketag.tagging.staging import LABELS, OFFSET, Index, Part, staged_labels
@@ -43,6 +45,8 @@ class Outcome:
     """Fragments that got labels; 0 where every row that has staged labels is gone."""
     reserved: int | None = None
     """The version that made columns empty, where they could not be made with their labels."""
+    rows: int = 0
+    """Rows whose staged labels were committed."""
 
     def plus(self, later: Outcome) -> Outcome:
         """Add what a later commit of the same run came to."""
@@ -55,6 +59,7 @@ class Outcome:
             self.written + later.written,
             self.fragments + later.fragments,
             self.reserved or later.reserved,
+            self.rows + later.rows,
         )
 
 
@@ -102,7 +107,7 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
             one.staging.clear(one.index)
     written = sum(unit.file.size for unit in assembly.used)
     version = made.number if made.fragments else before
-    return Outcome(version, errors, failed, written, made.fragments, made.reserved)
+    return Outcome(version, errors, failed, written, made.fragments, made.reserved, rows)
 
 
 def _make_way(assembly: Assembly, work: str, *, commit_only: bool) -> None:
@@ -158,12 +163,16 @@ def _judged(
         rows += len(labelled)
         failed += len(failed_here)
     errors = _counted(counts)
-    is_too_many = failed == rows if most is None else failed > most * rows
+    if most is None:
+        # Where the tagger has labelled rows before, a few new ones may all be bad.
+        is_too_many = failed == rows and not any(_has_labels(dataset, one) for one in staged)
+    else:
+        is_too_many = failed > most * rows
     if failed and is_too_many:
         raise TooManyErrors(
-            f"{failed} of {rows} rows failed, most often with {errors[0].reason!r} (tagger "
-            f"{errors[0].tagger}); nothing is committed and the work is staged: mend the cause, or allow it "
-            f"with --max-error-rate {failed / rows:.2g}"
+            f"{failed:,} of {rows:,} rows failed, most often with {errors[0].reason!r} (tagger "
+            f"{errors[0].tagger}); nothing is committed and the work is staged: mend the cause and run it "
+            f"again with --retry-errors, or allow it with --max-error-rate {failed / rows:.2g}"
         )
     return errors, failed, rows
 
@@ -178,6 +187,16 @@ def _by_place(
         for source, parts in one.index.by_source.items():
             places.setdefault(fragments.get(source, source), []).append((one, parts))
     return places.values()
+
+
+def _has_labels(dataset: LanceDataset, one: StagedJob) -> bool:
+    if one.staging.work != LABELS or not has_columns(one.job, dataset.schema):
+        return False
+    error, digest = map(sql.quote, one.job.states)
+    good = dataset.scanner(
+        columns=[], with_row_id=True, filter=f"{digest} is not null and {error} is null", limit=1
+    )
+    return int(good.to_table().num_rows) > 0
 
 
 def _counted(counts: Counter[tuple[str, str]]) -> tuple[ErrorCount, ...]:

@@ -72,6 +72,10 @@ def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     return Job(tagger, digest, read, columns)
 
 
+ADOPTED_FROM = "adopted_from"
+"""In the provenance of adopted columns: who had made them."""
+
+
 def has_columns(job: Job, schema: pa.Schema) -> bool:
     """Whether a dataset has the job's columns, made by this very job.
 

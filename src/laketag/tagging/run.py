@@ -9,6 +9,7 @@ from dataclasses import replace
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
 from laketag.errors import JobRefused
+from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
@@ -19,9 +20,11 @@ from laketag.taggers.spec import find
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute
 from laketag.tagging.holding import leased_jobs, pinned
+from laketag.tagging.job import ADOPTED_FROM, PROVENANCE_KEY, made_by
 from laketag.tagging.preparing import Run, jobs_of, plan
 from laketag.tagging.sampling import estimate
 from laketag.tagging.settings import Rows, TagReport, TagSettings
+from laketag.tagging.staging import AGAIN
 from laketag.tagging.underway import UnderWay
 
 
@@ -95,6 +98,8 @@ def _work(under_way: UnderWay, engine: Engine) -> None:
         if settings.stage_only:
             return
         under_way.commit()
+        if run.compute.work == AGAIN and run.is_whole and not settings.commit_only:
+            _disown(run)
         _note_what_is_known(under_way)
 
 
@@ -122,6 +127,19 @@ def _with_threads(compute: Compute, engine: Engine) -> Compute:
     return replace(compute, threads=compute.threads or share, cores=share)
 
 
+def _disown(run: Run) -> None:
+    """Where all rows of adopted columns were computed, no longer say that something else made them."""
+    schema = open_dataset(run.compute.location).schema
+    columns = [column for job in run.jobs for column in job.columns if column.name in schema.names]
+    said = {
+        column.name: {PROVENANCE_KEY.decode(): column.metadata[PROVENANCE_KEY].decode()}
+        for column in columns
+        if ADOPTED_FROM in made_by(schema, column.name)
+    }
+    if said:
+        set_field_metadata(run.compute.location, said)
+
+
 def _note_what_is_known(under_way: UnderWay) -> None:
     run = under_way.run
     location = run.compute.location
@@ -132,6 +150,13 @@ def _note_what_is_known(under_way: UnderWay) -> None:
         known = known_after(before, after, job, checked, is_whole=is_whole)
         if known.sources != checked.sources:
             write_checked(location, job, known)
+
+
+def _skipped(run: Run, under_way: UnderWay) -> int:
+    """Count the rows that were looked at and have labels now, those of this command included."""
+    if under_way.done:
+        return sum(one.seen for one in under_way.done)
+    return run.rows - run.missing + min(run.missing, under_way.outcome.rows)
 
 
 def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
@@ -146,7 +171,7 @@ def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
         version_reserved=outcome.reserved,
         rows=run.rows,
         computed=computed,
-        skipped=sum(one.seen for one in done) - computed if done else run.rows - run.missing,
+        skipped=_skipped(run, under_way) - computed,
         failed=outcome.failed,
         columns=tuple(name for job in run.jobs for name in job.columns.names),
         errors=outcome.errors,

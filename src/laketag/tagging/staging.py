@@ -203,8 +203,7 @@ class Index:
 
     def within(self, ranges: Sequence[RowRange]) -> Index:
         """Keep only what concerns some ranges: all that a task needs to know."""
-        kept = {part.source: self.over(part) for part in ranges}
-        return Index({source: parts for source, parts in kept.items() if parts})
+        return Index.of(dict.fromkeys(part for rows in ranges for part in self.over(rows)))
 
 
 def staged_addresses(

@@ -80,8 +80,8 @@ class UnderWay:
         if has_staged and not self.outcome.fragments:
             raise CommitError(
                 f"every row of {self.run.compute.location.uri} that was tagged is gone: others deleted them "
-                "or overwrote the dataset; their labels stay staged, for `laketag restore`; the same command "
-                "again tags what is there now"
+                "or overwrote the dataset; their labels stay staged until rows of another version are "
+                "committed: `laketag restore` and the same command bring them back"
             )
         self.waiting.clear()
 
