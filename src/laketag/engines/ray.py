@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ R = TypeVar("R")
 
 _OBJECT_STORE_BYTES = 128 << 20
 """Of a cluster of our own: only functions, tasks and small answers pass through it."""
+
+_PATIENCE = 5.0
+"""Seconds in which a cluster at an address must answer."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def connected(engine: Ray) -> Iterator[Any]:
     try:
         with launching():
             _join(ray, engine.address) if engine.address else _start(ray, engine)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         place = f"at {engine.address}" if engine.address else "on this machine"
         raise EngineError(
             f"there is no Ray cluster {place} ({_first_line(error)}); look at `ray status` there"
@@ -102,6 +106,11 @@ _QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 def _join(ray: Any, address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        # Ray itself would try for minutes before it says that no one is there.
+        with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE):
+            pass
     ray.init(address=address, **_QUIET)
 
 
