@@ -142,3 +142,13 @@ def test_the_benchmarks_page_has_the_figures_that_were_measured():
     page = (ROOT / "benchmarks/README.md").read_text()
 
     assert benchmark_table.filled(page) == page
+
+
+def test_both_readmes_have_the_same_examples() -> None:
+    english, chinese = (
+        re.findall(r"```(bash|console|python)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+        for name in ("README.md", "README.zh-CN.md")
+    )
+
+    assert english
+    assert chinese == english
