@@ -35,15 +35,17 @@ def variables(store: Store, folder: Path) -> dict[str, str]:
     }
 
 
-def command_lines() -> str:
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+def command_lines(of: int) -> str:
+    """Give the command lines of a process and of those that it started."""
+    found, family = [], {of}
+    for file in sorted(Path("/proc").glob("[0-9]*/cmdline"), key=lambda each: int(each.parent.name)):
         try:
             text = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            parent = int((file.parent / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue  # it ended meanwhile
-        # This process, its own children's parents and the store have it in their own right.
-        if "laketag" in text and "weed" not in text:
+        if parent in family or int(file.parent.name) == of:
+            family.add(int(file.parent.name))
             found.append(text)
     return "\n".join(found)
 
@@ -88,7 +90,7 @@ def test_a_full_run_leaves_no_secret_behind(tmp_path, store, uri, monkeypatch):
         while len(predicted(tmp_path)) < 16:
             assert process.poll() is None
             time.sleep(0.05)
-        said.append(command_lines())
+        said.append(command_lines(process.pid))
         process.terminate()  # what is staged stays
         said.append(process.communicate()[0])
     staged = everything_under(store, uri)

@@ -176,33 +176,33 @@ def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list
             "the same command with --commit-only, and without --slice, commits what is staged",
         ]
     left = report.rows - report.computed - report.skipped
-    if report.version_after == report.version_before and left:
-        return [
-            f"{report.uri}: nothing of this part is left to do, version {report.version_before} stands;"
-            f" {text.count(left, 'row')} of other parts have no labels (a part is of chunks:"
-            " where they are few, lower --chunk-rows, for all parts alike)"
-        ]
     if report.version_after == report.version_before:
-        return [
-            f"{report.uri}: all {text.count(report.rows, 'row')} have labels;"
-            f" nothing to do, version {report.version_before} stands"
-        ]
+        return _nothing_done(report, left)
     labels = [name for name in report.columns if not name.endswith("_DIGEST")]
     return [
         f"{report.uri}: version {report.version_before} -> {report.version_after}",
         *_reserved(report),
         f"rows     {report.computed:,} computed, {report.skipped:,} had labels, {report.failed:,} failed",
-        *(
-            [f"left     {text.count(left, 'row')} without labels: `laketag tag` computes them"]
-            if left
-            else []
-        ),
+        *([f"left     {text.count(left, 'row')}; `laketag tag` computes them"] if left else []),
         *_failures(report),
         f"columns  {', '.join(labels)}",
         f"read     {text.size(report.bytes_read)}, only the columns that the taggers read",
         f"written  {text.size(report.bytes_written)}, only labels",
         f"time     {text.duration(report.seconds)}, {report.rows_per_second:,.1f} rows/s",
         *_speed(report.speed),
+    ]
+
+
+def _nothing_done(report: laketag.TagReport, left: int) -> list[str]:
+    if left:
+        return [
+            f"{report.uri}: nothing of this part is left to do, version {report.version_before} stands;"
+            f" {text.count(left, 'row')} of other parts have no labels (a part is of chunks:"
+            " where they are few, lower --chunk-rows, for all parts alike)"
+        ]
+    return [
+        f"{report.uri}: all {text.count(report.rows, 'row')} have labels;"
+        f" nothing to do, version {report.version_before} stands"
     ]
 
 

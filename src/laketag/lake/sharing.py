@@ -47,7 +47,7 @@ class OnSharedDisk:
 
 @contextmanager
 def on_shared_disk(
-    location: Location, work: str, function: Callable[[Any], Any]
+    location: Location, work: str, function: Callable[[Any], Any], *, part: str = "all"
 ) -> Iterator[Callable[[Any], Any]]:
     """Guard a function of tasks against machines that lack the dataset's folder, while the body runs.
 
@@ -55,12 +55,15 @@ def on_shared_disk(
         location: the dataset's; on an object store every machine sees the same, so that there is no guard.
         work: the folder below `_laketag/` of the work at hand, which is leased.
         function: what workers run.
+        part: of the work, that is leased by itself.
     """
     if not location.is_local:
         yield function
         return
-    folder, name = f"{work}/here", f"{uuid.uuid4().hex}.lance"
+    folder, name = f"{work}/here", f"{part}.{uuid.uuid4().hex}.lance"
     marks = StagedFiles(location, folder)
+    # Whoever held the lease before and was killed has left its mark.
+    marks.delete([left for left in marks.names() if left.startswith(f"{part}.")])
     marks.write(name, _NOTHING)
     try:
         mark = os.path.join(location.uri, ROOT, folder, name)

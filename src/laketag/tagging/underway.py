@@ -58,7 +58,9 @@ class UnderWay:
         try:
             with (
                 watching(self.rows, self.run.missing, report, self._how_it_goes),
-                on_shared_disk(self.run.compute.location, self.run.jobs[0].digest, fn) as guarded,
+                on_shared_disk(
+                    self.run.compute.location, self.run.jobs[0].digest, fn, part=self.settings.part
+                ) as guarded,
                 closing(engine.run(guarded, self.run.tasks, self._hear)) as finished,
             ):
                 for one in finished:
