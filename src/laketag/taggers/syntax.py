@@ -40,7 +40,8 @@ def meaning(code: FunctionType | type) -> str | None:
     The same for another comment, docstring, layout or file name; another for a changed constant or helper.
     """
     try:
-        lines, _ = inspect.findsource(code)
+        with _PARSING:  # to find a class, `inspect` parses
+            lines, _ = inspect.findsource(code)
         source = _parsed("".join(lines), code.__module__)
     except (OSError, TypeError, SyntaxError):
         return None
