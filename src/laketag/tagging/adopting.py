@@ -155,7 +155,7 @@ def _check(dataset: LanceDataset, job: Job, columns: Sequence[str]) -> None:
 
 def _check_model(dataset: LanceDataset, job: Job) -> None:
     """Refuse labels of which is known that something else made them, or this model with other parameters."""
-    now = _said(job)
+    now = job.provenance
     for name in job.tagger.columns.names:
         before = made_by(dataset.schema, name)
         if before.get("tagger") == _SQL:
@@ -270,13 +270,9 @@ def _errors(batch: pa.RecordBatch, labels: Sequence[str]) -> pa.Array:
 def _provenance(dataset: LanceDataset, job: Job) -> dict[str, str]:
     """Say of adopted labels whose they are taken to be, and who had them before."""
     # The packages at hand are left out: which ones really made the labels is not known.
-    kept = {key: value for key, value in _said(job).items() if not key.startswith("version.")}
+    kept = {key: value for key, value in job.provenance.items() if not key.startswith("version.")}
     before = maker_of(dataset.schema, job.tagger.columns.names[0])
     return {PROVENANCE_KEY.decode(): json.dumps({**kept, ADOPTED_FROM: before}, sort_keys=True)}
-
-
-def _said(job: Job) -> dict[str, str]:
-    return dict(json.loads(job.columns.field(job.digest_column).metadata[PROVENANCE_KEY]))
 
 
 def _count_set(dataset: LanceDataset, name: str) -> int:

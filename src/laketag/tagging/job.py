@@ -13,6 +13,8 @@ from laketag.taggers.digest import provenance, tagger_digest
 from laketag.taggers.protocol import Tagger, digest_column, error_column, label_schema
 
 PROVENANCE_KEY = b"laketag"
+ADOPTED_FROM = "adopted_from"
+"""In the provenance of adopted columns: who had made them."""
 _NO_PARAMETERS = ("job", "digest", "tagger", "source")
 _SHOWN = 24  # characters of a parameter in an error
 _WAYS_OUT = (
@@ -44,6 +46,11 @@ class Job:
         return tuple(dict.fromkeys(column for _, column in self.inputs))
 
     @property
+    def provenance(self) -> dict[str, str]:
+        """What each of its columns says of its maker."""
+        return made_by(self.columns, self.digest_column)
+
+    @property
     def error_column(self) -> str:
         """Why a row has no label; null where it has one."""
         return error_column(self.tagger)
@@ -70,10 +77,6 @@ def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     made_by = json.dumps({**provenance(tagger), "job": digest}, sort_keys=True)
     columns = pa.schema([field.with_metadata({PROVENANCE_KEY: made_by}) for field in label_schema(tagger)])
     return Job(tagger, digest, read, columns)
-
-
-ADOPTED_FROM = "adopted_from"
-"""In the provenance of adopted columns: who had made them."""
 
 
 def has_columns(job: Job, schema: pa.Schema) -> bool:
@@ -138,7 +141,7 @@ def made_by(schema: pa.Schema, name: str) -> dict[str, str]:
 
 def _differing(said: dict[str, str], job: Job) -> str:
     """Say in which parameters an earlier job of the tagger was another; nothing where that is not known."""
-    now = json.loads(job.columns.field(job.digest_column).metadata[PROVENANCE_KEY])
+    now = job.provenance
     own = [key for key in now if key in said and key not in _NO_PARAMETERS and not key.startswith("version.")]
     parts = [f"{key} {_short(said[key])} (not {_short(now[key])})" for key in own if said[key] != now[key]]
     return f" with {', '.join(parts)}" if parts else ""
