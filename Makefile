@@ -9,6 +9,8 @@ INSTALLED := $(VENV)/.installed
 ORACLE := aesthetic-predictor-v2-5==2024.12.18.1
 # wids, which reads the index of an export, came with webdataset up to this one; it lies apart from the present one.
 WIDS := webdataset==0.2.111
+# Ray Data needs pandas, which pyarrow imports where it finds it, and so every import of Lance: it lies apart, too.
+PANDAS := pandas==3.1.1
 # Readers that are too large to come with every test run; they have an environment of their own.
 READERS := 'polars>=1.30' 'lancedb>=0.30' 'daft[lance]>=0.7'
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
@@ -37,6 +39,8 @@ $(INSTALLED): $(DEMO)
 	$(PIP) --no-deps '$(ORACLE)'
 	rm -rf $(VENV)/wids
 	$(PIP) --no-deps --target $(VENV)/wids '$(WIDS)'
+	rm -rf $(VENV)/pandas
+	$(PIP) --no-deps --target $(VENV)/pandas '$(PANDAS)'
 	@touch $@
 
 demo: $(DEMO)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -13,10 +15,16 @@ import pytest
 from laketag.engines import ray, spark
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
+from programs import environment
 
 RAY = ray.Ray(workers=2, grace=20)
 SPARK = spark.Spark(workers=2, grace=20)
 CLUSTER = spark.Spark(master="local-cluster[2,1,1024]", grace=20)
+
+PANDAS = Path(sys.prefix, "pandas")
+"""Where `make test` puts it: beside the other packages it would slow every import of Lance."""
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Variables with which Ray listens where it is told to, not at the machine's outer address."""
 
 NAMES = ["local-1", "local-2", "ray", "spark", "spark-cluster"]
 ALL = [pytest.param(name, marks=[] if "local" in name else [pytest.mark.slow]) for name in NAMES]
@@ -62,6 +70,16 @@ def require_ray() -> None:
     """Skip the test where there is no Ray; in CI, fail."""
     if importlib.util.find_spec("ray") is None:
         _missing("Ray is missing: pip install 'laketag[ray]'")
+
+
+def require_ray_data() -> dict[str, str]:
+    """Give the variables of a program with Ray Data; where that cannot run, skip the test; in CI, fail."""
+    require_ray()
+    if not (PANDAS / "pandas").is_dir():
+        _missing(f"pandas, which Ray Data needs, is not in {PANDAS}: `make test` puts it there")
+    variables = environment()
+    path = os.pathsep.join([variables["PYTHONPATH"], str(PANDAS)])
+    return variables | {"PYTHONPATH": path} | LOOPBACK
 
 
 def require_spark() -> None:

@@ -1,7 +1,4 @@
-"""A program as people write one without laketag: actors label fragments with `merge_columns`, and one Merge.
-
-Actors stand where Ray Data could, which needs pandas, which makes every import of Lance in the tests slow.
-"""
+"""A program as people write one without laketag: Ray Data, `merge_columns` of each fragment, one Merge."""
 
 from __future__ import annotations
 
@@ -9,13 +6,11 @@ import io
 import sys
 
 import lance
+import pandas as pd
 import pyarrow as pa
 import ray
-import ray._private.ray_constants as constants
 from PIL import Image
-from ray.util import ActorPool
 
-constants.ENABLE_RAY_CLUSTER = False  # else Ray takes the machine's outer address, and listens there
 LABELS = pa.schema([("AESTHETIC_SCORE", pa.float32()), ("AESTHETIC_TAG", pa.string())])
 
 
@@ -58,11 +53,14 @@ class Scorer:
             except Exception:  # as such programs do
                 scores.append(float("nan"))
                 tags.append("error")
-        return pa.record_batch([pa.array(scores, pa.float32()), pa.array(tags)], schema=LABELS)
+        frame = pd.DataFrame({"AESTHETIC_SCORE": scores, "AESTHETIC_TAG": tags})
+        return pa.RecordBatch.from_pandas(frame, schema=LABELS)
 
-    def run(self, fragment: int) -> tuple[object, object]:
+    def __call__(self, row: dict[str, int]) -> dict[str, object]:
         """Merge the labels into a fragment."""
-        return self.dataset.get_fragment(fragment).merge_columns(self.label, columns=["jpg"])
+        fragment = self.dataset.get_fragment(row["item"])
+        merged, schema = fragment.merge_columns(self.label, columns=["jpg"])
+        return {"fragment": merged, "schema": schema}
 
 
 BORDERS = [(7.1, "very aesthetic"), (5.5, "aesthetic"), (3.7, "displeasing")]
@@ -70,12 +68,12 @@ BORDERS = [(7.1, "very aesthetic"), (5.5, "aesthetic"), (3.7, "displeasing")]
 
 def main(uri: str, encoder: str, head: str) -> None:
     """Label a dataset."""
-    ray.init(address="local", num_cpus=1, include_dashboard=False, _node_ip_address="127.0.0.1")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
     dataset = lance.dataset(uri)
-    pool = ActorPool([ray.remote(Scorer).remote(uri, encoder, head)])
     ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
-    done = list(pool.map(lambda actor, number: actor.run.remote(number), ids))
-    operation = lance.LanceOperation.Merge([fragment for fragment, _ in done], done[0][1])
+    labelled = ray.data.from_items(ids).map(Scorer, fn_constructor_args=(uri, encoder, head), concurrency=1)
+    done = labelled.take_all()
+    operation = lance.LanceOperation.Merge([row["fragment"] for row in done], done[0]["schema"])
     lance.LanceDataset.commit(uri, operation, read_version=dataset.version)
 
 

@@ -10,13 +10,13 @@ import pytest
 
 import laketag
 import places
-from programs import environment, picture, write_shard
+from programs import picture, write_shard
 from siglips import encoder, head
 
 
 @pytest.mark.slow
 def test_labels_of_a_program_without_laketag_are_adopted_and_gone_on_with(tmp_path: Path) -> None:
-    places.require_ray()
+    variables = places.require_ray_data()
     uri, weights = str(tmp_path / "photos.lance"), tmp_path / "head.pth"
     samples = {f"{key:03}": {"jpg": picture(key * 3)} for key in range(40)}
     samples["017"] = {"jpg": b"no image"}
@@ -26,7 +26,7 @@ def test_labels_of_a_program_without_laketag_are_adopted_and_gone_on_with(tmp_pa
 
     program = Path(__file__).with_name("fragment_by_fragment.py")
     command = [sys.executable, str(program), uri, str(model), str(weights)]
-    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=300)
+    subprocess.run(command, check=True, env=variables, capture_output=True, timeout=600)
     before = lance.dataset(uri).to_table(columns=["AESTHETIC_SCORE"])
     tagger = f"aesthetic?encoder={model}&head={weights}"
     laketag.adopt(uri, "AESTHETIC_SCORE", tagger)
