@@ -26,7 +26,7 @@ help:
 	@echo 'make test-readers  LanceDB, Polars and Daft on the same dataset'
 	@echo 'make check      format, lint, types, generated docs are fresh'
 	@echo 'make docs       generate docs/cli.md'
-	@echo 'make bench      the benchmarks, and a store that fails for a minute in every step'
+	@echo 'make bench      the benchmarks in a short form, under ten minutes; LONG=1: as the figures of the README are made'
 
 $(DEMO): pyproject.toml
 	@test -n '$(PYTHON)' || { echo 'laketag needs Python 3.11 or newer: make PYTHON=/path/to/python' >&2; exit 1; }
@@ -82,8 +82,12 @@ docs: $(INSTALLED)
 	$(RUN)/python scripts/cli_reference.py
 
 bench: $(INSTALLED)
-	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN)/python benchmarks/$$name.py || exit 1; done
+	@for name in $(BENCHMARKS); do \
+	echo "== $$name"; $(RUN)/python benchmarks/$$name.py $(if $(LONG),--long) || exit 1; done
+ifdef LONG
+	$(RUN)/python scripts/benchmark_table.py
 	$(RUN)/python -m pytest -n 2 -m slow --fault-seconds 60 tests/storage/test_faults.py
+endif
 
 clean:
 	rm -rf $(VENV) $(VENV)-readers build dist laketag-demo .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,6 @@
 """The aesthetic model on a CPU: against the public package one image at a time, and against its own parts.
 
-python benchmarks/aesthetic_cpu.py [--size so400m] [--images 12] [--small-images 400] [--rounds 5]
+python benchmarks/aesthetic_cpu.py [--long] [--size so400m] [--images 12] [--small-images 400] [--rounds 5]
 
 The public package is `aesthetic-predictor-v2-5`, which the Makefile installs for the tests. Weights are
 random.
@@ -8,7 +8,6 @@ random.
 
 from __future__ import annotations
 
-import argparse
 import io
 import statistics
 import tempfile
@@ -143,19 +142,14 @@ def with_drafts(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    asked = bench.asked(
+        __doc__, size=("small", "so400m"), images=(6, 12), small_images=(100, 400), rounds=(1, 5)
     )
-    parser.add_argument("--size", default="so400m", choices=sorted(models.SIZES))
-    parser.add_argument("--images", type=int, default=12)
-    parser.add_argument("--small-images", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         parts = against_its_parts(asked.small_images, asked.rounds, Path(folder, "small"))
         draft = with_drafts(Path(folder, "draft"))
         full = against_the_public_package(asked.size, asked.images, Path(folder, "full"))
-    bench.finish("aesthetic_cpu", {**full, **parts, **draft})
+    bench.finish("aesthetic_cpu", {**full, **parts, **draft}, long=asked.long)
 
 
 if __name__ == "__main__":

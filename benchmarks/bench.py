@@ -1,7 +1,8 @@
-"""What the benchmarks share: timing, the machine in words, and one JSON object at the end."""
+"""What the benchmarks share: two forms, timing, the machine in words, and one JSON object at the end."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -14,6 +15,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def asked(doc: str | None, **sizes: tuple[Any, Any]) -> argparse.Namespace:
+    """Read the command line of a benchmark.
+
+    Each size is given in two forms, short and long, and has a flag of its own. `long` of the result is
+    whether it is the long form with nothing of it changed, which `finish` wants to know.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", action="store_true", help="the form that the README's figures are from")
+    for name, (short, long) in sizes.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(long), help=f"{short}, with --long {long}"
+        )
+    found = parser.parse_args()
+    changed = [name for name in sizes if getattr(found, name) is not None]
+    for name in sizes.keys() - changed:
+        setattr(found, name, sizes[name][found.long])
+    found.long = found.long and not changed
+    return found
 
 
 def seconds(fn: Callable[[], Any], repeats: int = 3) -> float:
@@ -60,6 +83,8 @@ def machine() -> dict[str, str]:
         name: _version(name)
         for name in (
             "pylance",
+            "ray",
+            "pyspark",
             "pyarrow",
             "numpy",
             "pillow",
@@ -84,12 +109,17 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def finish(name: str, figures: dict[str, Any]) -> None:
-    """Print the figures for people and write them as `benchmarks/results/<name>.json`."""
+def finish(name: str, figures: dict[str, Any], *, long: bool) -> None:
+    """Print the figures for people and write them where the form of the run says."""
     for key, value in figures.items():
         print(f"{key:48} {value:.3f}" if isinstance(value, float) else f"{key:48} {value}", file=sys.stderr)
-    result = {"benchmark": name, "machine": machine(), "figures": figures}
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    form = "long" if long else "short"
+    result = {"benchmark": name, "form": form, "machine": machine(), "figures": figures}
+    result_file(name, "json", long=long).write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
+
+
+def result_file(name: str, ending: str, *, long: bool) -> Path:
+    """Say where a result lies: `NAME.json` of the long form, `NAME.short.json` of the other."""
+    RESULTS.mkdir(exist_ok=True)
+    return RESULTS / (f"{name}.{ending}" if long else f"{name}.short.{ending}")

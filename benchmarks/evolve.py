@@ -1,11 +1,10 @@
 """What the schema's evolution costs beside 1 GB of images: seconds and bytes written of each command.
 
-python benchmarks/evolve.py [--gigabytes 1.0]
+python benchmarks/evolve.py [--long] [--gigabytes 1.0]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -46,9 +45,8 @@ def stored(folder: str) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=1.0)
-    size = parser.parse_args().gigabytes * 1e9
+    asked = bench.asked(__doc__, gigabytes=(0.3, 1.0))
+    size = asked.gigabytes * 1e9
     folder = tempfile.mkdtemp()
     uri = f"{folder}/images.lance"
     rows = make(uri, size)
@@ -71,7 +69,7 @@ def main() -> None:
         figures[f"{name}: seconds"] = time.perf_counter() - started
         figures[f"{name}: bytes written"] = stored(uri) - before
     shutil.rmtree(folder)
-    bench.finish("evolve", figures)
+    bench.finish("evolve", figures, long=asked.long)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Import of 100 KB images: copying against bare `write_fragments`, linking against a bare header walk.
 
-python benchmarks/import.py [--megabytes 500] [--rounds 3]
+python benchmarks/import.py [--long] [--megabytes 500] [--rounds 3]
 
 All sides read the same tars, warm, with two workers each. The bare sides' workers wait for work already, so
 what an import costs to start and to commit (an import of two tiny tars) is measured, too, and taken off. The
@@ -9,7 +9,6 @@ bare writer has the images in memory.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import shutil
@@ -77,10 +76,7 @@ def in_two(pool: ProcessPoolExecutor, fn: Callable[..., Any], *arguments: tuple[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=float, default=500.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    asked = bench.asked(__doc__, megabytes=(100.0, 500.0), rounds=(1, 3))
     folder = Path(tempfile.mkdtemp())
     tars = make(folder, asked.megabytes * 1e6)
     (folder / "tiny").mkdir()
@@ -108,7 +104,7 @@ def main() -> None:
     copying, linking = taken["import"] - start, taken["import --link"] - start
     figures["ratio bare write_fragments / import less start-up"] = taken["bare write_fragments"] / copying
     figures["ratio bare header walk / import --link less start-up"] = taken["bare header walk"] / linking
-    bench.finish("import", figures)
+    bench.finish("import", figures, long=asked.long)
 
 
 def measured(folder: Path, sides: dict[str, Callable[[str], object]], rounds: int) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """The memory of a worker on a large fragment: 3 GB of images in one, tagged by a null model and by nsfw.
 
-python benchmarks/memory.py [--gigabytes 3.0]
+python benchmarks/memory.py [--long] [--gigabytes 3.0]
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import shutil
 import subprocess
@@ -56,18 +55,17 @@ def make(folder: str, size: float) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=3.0)
+    asked = bench.asked(__doc__, gigabytes=(0.3, 3.0))
     folder = tempfile.mkdtemp(prefix="laketag-bench-")
     try:
-        rows = make(folder, parser.parse_args().gigabytes * 1e9)
+        rows = make(folder, asked.gigabytes * 1e9)
         figures: dict[str, object] = {"rows": rows, "fragments": len(lance.dataset(folder).get_fragments())}
         for tagger in ("null", "nsfw"):
             command = [sys.executable, "-c", RUN, folder, tagger, str(Path(__file__).parent)]
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
             figures[f"{tagger}: worker's peak MB"] = int(said[0]) / 1024
             figures[f"{tagger}: driver's peak MB"] = int(said[1]) / 1024
-        bench.finish("memory", figures)
+        bench.finish("memory", figures, long=asked.long)
     finally:
         shutil.rmtree(folder)
 

@@ -2,12 +2,11 @@
 
 Each page is asked for as a browser does, with another filter every time, so that nothing is remembered.
 
-python benchmarks/pages.py [--rows 10000,100000,1000000]
+python benchmarks/pages.py [--long] [--rows 10000,100000,1000000]
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import re
@@ -175,10 +174,9 @@ def page_seconds(uri: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", default="10000,100000,1000000")
+    asked = bench.asked(__doc__, rows=("10000,100000", "10000,100000,1000000"))
     figures: dict[str, int | float] = {}
-    for rows in map(int, parser.parse_args().rows.split(",")):
+    for rows in map(int, asked.rows.split(",")):
         folder = tempfile.mkdtemp()
         uri = f"{folder}/many.lance"
         make(uri, rows)
@@ -186,7 +184,7 @@ def main() -> None:
         made = laketag.report(uri, f"{folder}/many.html")
         figures |= {f"{rows:,} rows: report": made.seconds, f"{rows:,} rows: bytes of the report": made.bytes}
         shutil.rmtree(folder)
-    bench.finish("pages", figures)
+    bench.finish("pages", figures, long=asked.long)
 
 
 if __name__ == "__main__":

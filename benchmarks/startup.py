@@ -1,11 +1,12 @@
 """What a command costs when there is little to do: nothing at all, and 1,000 rows with a trivial model.
 
-python benchmarks/startup.py
+python benchmarks/startup.py [--long] [--repeats 5]
 """
 
 from __future__ import annotations
 
 import shutil
+import statistics
 import tempfile
 from pathlib import Path
 
@@ -27,18 +28,19 @@ FRESH = (
 
 
 def main() -> None:
+    asked = bench.asked(__doc__, repeats=(3, 5))
     folder = tempfile.mkdtemp(prefix="laketag-bench-")
     try:
         lance.write_dataset(pa.table({"jpg": [b"image %d" % n for n in range(1000)]}), folder)
-        bare = bench.process_seconds(BARE, folder)
+        bare = bench.process_seconds(BARE, folder, repeats=asked.repeats)
         some = []
-        for _ in range(5):
+        for _ in range(asked.repeats):
             some.append(bench.process_seconds(NULL, folder, HERE, repeats=1))
             bench.process_seconds(FRESH, folder, repeats=1)
         bench.process_seconds(NULL, folder, HERE, repeats=1)
         version = lance.dataset(folder).version
-        nothing = bench.process_seconds(NULL, folder, HERE)
-        trivial = sorted(some)[2]
+        nothing = bench.process_seconds(NULL, folder, HERE, repeats=asked.repeats)
+        trivial = statistics.median(some)
         bench.finish(
             "startup",
             {
@@ -49,6 +51,7 @@ def main() -> None:
                 "ratio nothing to do / bare": nothing / bare,
                 "ratio 1,000 rows / bare": trivial / bare,
             },
+            long=asked.long,
         )
     finally:
         shutil.rmtree(folder)

@@ -1,11 +1,10 @@
 """What tagging costs beside the model: a null tagger over raw bytes against a bare scan and `cat`.
 
-python benchmarks/tag_io.py [--gigabytes 1.0]
+python benchmarks/tag_io.py [--long] [--gigabytes 1.0]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -94,10 +93,7 @@ def fresh(folder: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=1.0)
-    parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    asked = bench.asked(__doc__, gigabytes=(0.3, 1.0), repeats=(1, 3))
     rows = int(asked.gigabytes * 1e9 / IMAGE_BYTES)
     folder = tempfile.mkdtemp(prefix="laketag-bench-")
     small = tempfile.mkdtemp(prefix="laketag-bench-")
@@ -136,6 +132,7 @@ def main() -> None:
                 + 200_000
                 + 500 * 4,
             },
+            long=asked.long,
         )
     finally:
         shutil.rmtree(folder)

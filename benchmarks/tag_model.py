@@ -1,11 +1,10 @@
 """nsfw from end to end against what its parts allow on shared cores: 1 / (1/decode + 1/model).
 
-python benchmarks/tag_model.py [--images 600] [--rounds 5]
+python benchmarks/tag_model.py [--long] [--images 600] [--rounds 5]
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import statistics
@@ -76,10 +75,7 @@ def start_up_seconds(image: bytes) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    asked = bench.asked(__doc__, images=(200, 600), rounds=(1, 5))
     images = photographs(asked.images)
     tagger = laketag.find_tagger("nsfw")
     model = tagger.load("cpu")
@@ -101,6 +97,7 @@ def main() -> None:
             "ratio, least of the rounds": ratios[0],
             "ratio, most of the rounds": ratios[-1],
         },
+        long=asked.long,
     )
 
 

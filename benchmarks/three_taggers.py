@@ -1,11 +1,10 @@
 """Three taggers in one pass against three runs: large photographs are read and decoded once.
 
-python benchmarks/three_taggers.py [--images 120] [--rounds 5]
+python benchmarks/three_taggers.py [--long] [--images 120] [--rounds 5]
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 from pathlib import Path
@@ -37,12 +36,7 @@ def tag_seconds(uris: tuple[str, str], taggers: list[Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=int, default=120)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    asked = bench.asked(__doc__, images=(30, 120), rounds=(1, 5))
     images = models.photographs(asked.images, 2000, 1500)
     with tempfile.TemporaryDirectory() as folder:
         encoder, head = models.write_model(Path(folder, "model"), "tiny")
@@ -64,6 +58,7 @@ def main() -> None:
             "ratio one pass / three runs": statistics.median(one / three for one, three, _ in found),
             "decodings saved, of two": statistics.median((three - one) / once for one, three, once in found),
         },
+        long=asked.long,
     )
 
 
