@@ -13,7 +13,7 @@ from datasets import STORAGES, Storage, image, make
 from laketag.errors import BadSQL, ColumnError
 from laketag.lake.browsing import View
 from laketag.lake.location import Location
-from laketag.lake.shapes import scales, shape, shapes
+from laketag.lake.shapes import shape, shapes, survey
 
 COLUMNS: dict[str, list[Any]] = {
     "whole": [3, 1, None, 3, -(2**62), 2**62, 1, 3, None, 2],
@@ -102,21 +102,22 @@ def test_a_bar_counts_the_rows_that_its_range_lets_pass(kind: pa.DataType, tmp_p
     uri = str(tmp_path / "made.lance")
     lance.write_dataset(pa.table({"value": values}), uri)
     looked = View.of(Location.of(uri))
-    [scale] = scales(looked)
-    [found] = shapes(looked, [scale])
+    [found] = survey(looked)
+    scale = found.scale
 
     for bar, (low, high) in enumerate(zip(scale.edges, scale.edges[1:], strict=False)):
         parts = [f"value >= {low:.12g}"] if bar else []
         parts += [f"value < {high:.12g}"] if bar < len(scale.edges) - 2 else []
         assert looked.choose(" and ".join(parts)).total == found.counts[bar], (low, high)
     assert found.rows == 3000
+    assert shapes(looked, [scale]) == [found]
 
 
 def test_tags_are_counted_the_most_frequent_first_and_the_rest_together(tmp_path: Path) -> None:
     tags = [f"tag{n % 20}" for n in range(200)] + ["often"] * 50 + [None] * 7
     looked = view(tmp_path / "made.lance", {"tag": tags})
-    [scale] = scales(looked)
-    [found] = shapes(looked, [scale])
+    [found] = survey(looked)
+    scale = found.scale
 
     assert scale.tags[0] == "often"
     assert found.counts[0] == 50
@@ -134,11 +135,11 @@ def test_no_scale_is_made_for_marks_keys_and_empty_columns(tmp_path: Path) -> No
     }
     looked = view(tmp_path / "made.lance", columns)
 
-    assert [scale.column for scale in scales(looked)] == ["one"]
+    assert [each.scale.column for each in survey(looked)] == ["one"]
 
 
 def test_a_scale_holds_for_no_rows_at_all(tmp_path: Path) -> None:
     looked = view(tmp_path / "made.lance", {"one": [1.5, 2.5]})
-    [scale] = scales(looked)
+    [found] = survey(looked)
 
-    assert shape(scale, pa.chunked_array([], pa.float64())).rows == 0
+    assert shape(found.scale, pa.chunked_array([], pa.float64())).rows == 0

@@ -13,7 +13,7 @@ import datasets
 from datasets import PLAIN, STORAGES, Storage, make
 from fakes import DigestLabel
 from laketag.errors import DatasetError
-from laketag.lake.differing import LabelChange, diff
+from laketag.lake.differing import LabelChange, diff, rows_moved
 from laketag.lake.evolving import add_column, cast_column, drop_column, rename_column
 from laketag.lake.history import restore, versions
 from laketag.tagging.run import tag
@@ -166,6 +166,35 @@ def test_rows_labelled_since_are_labels_that_moved_from_nothing(tmp_path: Path) 
     assert labels["SHA256"].changes == (LabelChange(None, "(a value)", 60),)
     assert labels["SHA256"].compared == 360
     assert not any(name.endswith("_DIGEST") for name in labels)
+
+
+def test_rows_with_another_label_are_found_wherever_they_lie_now(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path)
+    add_column(uri, "TAG", PARITY)
+    lance.dataset(uri).update({"TAG": "'none'"}, where="number in (7, 150, 220)")
+    append(tmp_path, range(300, 310))
+    lance.dataset(uri).delete("number = 220 or number = 3")
+    lance.dataset(uri).optimize.compact_files(target_rows_per_fragment=1000)
+    add_column(
+        uri,
+        "TAG",
+        f"case when number = 40 then null when TAG = 'none' then TAG else {PARITY} end",
+        replace=True,
+    )
+    before, after = lance.dataset(uri, version=2), lance.dataset(uri)
+
+    found = set(rows_moved(before, after, "TAG").tolist())
+
+    rows = after.to_table(["number"], with_row_id=True)
+    moved = {
+        n
+        for n, row in zip(rows["number"].to_pylist(), rows["_rowid"].to_pylist(), strict=True)
+        if row in found
+    }
+    assert moved == {7, 40, 150}
+    assert len(found) == 3
+    assert rows_moved(after, after, "TAG").tolist() == []
 
 
 def test_a_column_of_another_program_is_compared_where_it_has_few_values(tmp_path: Path) -> None:

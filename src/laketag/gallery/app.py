@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from laketag.errors import LaketagError
+from laketag.gallery import drawing
 from laketag.gallery.choice import Choice, whole
 from laketag.gallery.guard import Guard
 from laketag.gallery.hanging import Hanging
@@ -41,6 +42,7 @@ def gallery(hanging: Hanging, hosts: frozenset[str] = frozenset(), token: str | 
         hosts: the names by which it may be called; any where empty.
         token: what a reader must show; none is asked for where None.
     """
+    drawing.prepare()
     answers = _Answers(hanging, Pages(hanging, secrets.token_hex(4)))
     app = Starlette(
         routes=[

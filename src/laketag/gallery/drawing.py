@@ -118,6 +118,12 @@ def templates() -> Environment:
     return found
 
 
+def prepare() -> None:
+    """Compile all templates, so that no reader waits for it."""
+    for name in templates().list_templates(["html"]):
+        templates().get_template(name)
+
+
 def drawn(template: str, **values: Any) -> str:
     """Fill in a template."""
     return templates().get_template(template).render(values)

@@ -17,7 +17,7 @@ from laketag.lake.dataset import open_dataset
 from laketag.lake.differing import DiffReport, diff, rows_moved
 from laketag.lake.history import VersionsReport, versions
 from laketag.lake.location import Location
-from laketag.lake.shapes import Scale, Shape, scales, shapes
+from laketag.lake.shapes import Scale, Shape, shapes, survey
 
 T = TypeVar("T")
 
@@ -47,8 +47,8 @@ class Hanging:
         self.location = location
         self._image = image
         self._views: Kept[int, View] = Kept(_FEW, _one)
-        self._scales: Kept[int, tuple[Scale, ...]] = Kept(_FEW, _one)
-        self._shapes: Kept[tuple[int, str | None], tuple[Shape, ...]] = Kept(_REMEMBERED, _one)
+        self._surveys: Kept[int, tuple[Shape, ...]] = Kept(_FEW, _one)
+        self._shapes: Kept[tuple[int, str], tuple[Shape, ...]] = Kept(_REMEMBERED, _one)
         self._orders: Kept[tuple[Any, ...], Chosen] = Kept(
             _ORDER_BYTES, lambda chosen: int(chosen.ids.nbytes)
         )
@@ -101,8 +101,7 @@ class Hanging:
 
     def scales(self, version: int | None) -> tuple[Scale, ...]:
         """Give the scales of a version."""
-        view = self.view(version)
-        return self._scales.get(view.version, lambda: tuple(scales(view)))
+        return tuple(shape.scale for shape in self._survey(version))
 
     def shapes(self, choice: Choice) -> tuple[Shape, ...]:
         """Count the rows of a choice on every scale.
@@ -110,11 +109,18 @@ class Hanging:
         Raises:
             BadSQL: Lance cannot run the filter.
         """
-        view, where, on = self.view(choice.at), self.filter(choice), self.scales(choice.at)
-        has_many = where is not None and self.chosen(choice).total * _MANY_OF > view.dataset.count_rows()
+        view, where = self.view(choice.at), self.filter(choice)
+        if where is None:
+            return self._survey(choice.at)
+        has_many = self.chosen(choice).total * _MANY_OF > view.dataset.count_rows()
         return self._shapes.get(
-            (view.version, where), lambda: tuple(shapes(view, on, where, has_many=has_many))
+            (view.version, where),
+            lambda: tuple(shapes(view, self.scales(choice.at), where, has_many=has_many)),
         )
+
+    def _survey(self, version: int | None) -> tuple[Shape, ...]:
+        view = self.view(version)
+        return self._surveys.get(view.version, lambda: tuple(survey(view)))
 
     def thumbnail(self, version: int, row: int) -> bytes | None:
         """Give a row's picture, small; None where it cannot be read."""

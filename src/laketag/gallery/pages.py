@@ -242,12 +242,10 @@ class Pages:
 
     def _sides(self, before: int, after: int, column: str) -> list[Histogram | None]:
         """Draw a column in both versions on the later one's scale; None where one has no such column."""
-        [scale] = [each for each in self.hanging.scales(after) if each.column == column]
-        views = [self.hanging.view(version) for version in (before, after)]
-        old, new = (
-            shape(scale, view.values([column])[column]) if column in view.schema.names else None
-            for view in views
-        )
+        [new] = [each for each in self.hanging.shapes(Choice(after)) if each.scale.column == column]
+        view = self.hanging.view(before)
+        is_there = column in view.schema.names
+        old = shape(new.scale, view.values([column])[column]) if is_there else None
         pairs = ((old, new), (new, old))
         return [None if each is None else histogram(each, beside=other) for each, other in pairs]
 

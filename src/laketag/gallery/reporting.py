@@ -19,7 +19,7 @@ from laketag.lake.history import versions
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.query import default_columns
-from laketag.lake.shapes import scales, shapes
+from laketag.lake.shapes import survey
 from laketag.lake.showing import provenance
 
 _VERSIONS = 30
@@ -111,13 +111,15 @@ def _about(location: Location, view: View) -> dict[str, Any]:
 
 
 def _labels(view: View, album: Album) -> dict[str, Any]:
-    labels = [scale for scale in scales(view) if scale.is_label and not scale.column.endswith("_ERROR")]
-    columns = [(histogram(shape), strips(view, shape, album)) for shape in shapes(view, labels)]
+    labels = [each for each in survey(view) if each.scale.is_label]
+    labels = [each for each in labels if not each.scale.column.endswith("_ERROR")]
+    columns = [(histogram(shape), strips(view, shape, album)) for shape in labels]
     made_by = {name: facts for name, facts in provenance(view.schema).items() if not name.endswith("_DIGEST")}
+    drawn_ones = {each.scale.column for each in labels}
     uncounted = [
         (name, str(view.schema.field(name).type))
         for name in default_columns(view.schema)
-        if name in made_by and not name.endswith("_ERROR") and name not in {scale.column for scale in labels}
+        if name in made_by and not name.endswith("_ERROR") and name not in drawn_ones
     ]
     return {
         "columns": columns,

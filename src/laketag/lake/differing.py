@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _PROVENANCE = b"laketag"
 _ROW_ID, _ADDRESS = "_rowid", "_rowaddr"
-# A column with more values than this is no set of labels: it has no from-to table.
+# Of more values than this no one reads a from-to table.
 _MOST_VALUES = 50
 _SAMPLE = 1000
 _SOME = "(a value)"
@@ -52,7 +52,7 @@ class LabelChange:
     """Rows that went from one label to another."""
 
     before: Any
-    """None where there was no label; `(a value)` in a column of many values."""
+    """None where there was no label; `(a value)` for scores, and where labels of many values moved."""
     after: Any
     rows: int
 
@@ -148,17 +148,13 @@ def rows_moved(old: LanceDataset, new: LanceDataset, column: str) -> npt.NDArray
     """
     for dataset in (old, new):
         require_columns(dataset.schema, [column])
-    before, after = (_values(each, _all(each), column, _ROW_ID) for each in (old, new))
+    in_old, in_new = _changed_fragments(old, new, partial(_column_state, names=(column,)))
+    before, after = _values(old, in_old, column, _ROW_ID), _values(new, in_new, column, _ROW_ID)
     if before["value"].type != after["value"].type:
         after = after.set_column(1, "value", after["value"].cast(before["value"].type, safe=False))
-    left, right = _matched(before, after)
-    shared = np.intersect1d(before["key"].to_numpy(), after["key"].to_numpy(), assume_unique=True)
-    moved: npt.NDArray[np.uint64] = shared[_is_other(left, right).to_numpy()]
+    matched = _matched(before, after)
+    moved: npt.NDArray[np.uint64] = matched.filter(_is_other(matched))["key"].to_numpy()
     return moved
-
-
-def _all(dataset: LanceDataset) -> list[int]:
-    return [each.fragment_id for each in dataset.get_fragments()]
 
 
 @dataclass(frozen=True)
@@ -210,7 +206,7 @@ class _Pair:
 
     def rows_changed(self) -> tuple[int, int]:
         """Count the rows added and removed."""
-        old, new = self._changed_fragments(_deletions)
+        old, new = _changed_fragments(self.old, self.new, _deletions)
         if self.has_row_ids:
             before, after = _ids(self.old, old, _ROW_ID), _ids(self.new, new, _ROW_ID)
             both = len(np.intersect1d(before, after, assume_unique=True))
@@ -232,7 +228,8 @@ class _Pair:
             if not is_same_type or is_image_like(field) or not _can_be_label(field):
                 continue
             is_label = _PROVENANCE in (field.metadata or {})
-            old, new = self._changed_fragments(partial(_column_state, names=(new_name, name)))
+            state = partial(_column_state, names=(new_name, name))
+            old, new = _changed_fragments(self.old, self.new, state)
             if not is_label and (not new or not _has_few_values(self.new, new, new_name)):
                 continue
             moved = self._moved(name, new_name, old, new)
@@ -243,26 +240,26 @@ class _Pair:
         key = _ROW_ID if self.has_row_ids else _ADDRESS
         before, after = _values(self.old, old, name, key), _values(self.new, new, new_name, key)
         same = _rows(self.new, [f.fragment_id for f in self.new.get_fragments()]) - len(after)
-        left, right = _matched(before, after)
-        table = pa.table({"before": left, "after": right})
+        matched = _matched(before, after)
+        table = matched.filter(_is_other(matched)).drop_columns("key")
         if not _is_tabled(table):
             table = pa.table({side: _is_there(table[side]) for side in table.column_names})
-        table = table.filter(_is_other(left, right))
         groups = table.group_by(["before", "after"]).aggregate([([], "count_all")]).to_pylist()
         changes = [LabelChange(each["before"], each["after"], each["count_all"]) for each in groups]
         changes.sort(key=lambda change: (-change.rows, str(change.before), str(change.after)))
-        return LabelsMoved(new_name, same + len(left), len(table), tuple(changes))
+        return LabelsMoved(new_name, same + len(matched), len(table), tuple(changes))
 
-    def _changed_fragments(
-        self, state: Callable[[LanceDataset, FragmentMetadata], object]
-    ) -> tuple[list[int], list[int]]:
-        """Leave out the fragments that are in both versions in the same state."""
-        old = {each.fragment_id: state(self.old, each.metadata) for each in self.old.get_fragments()}
-        new = {each.fragment_id: state(self.new, each.metadata) for each in self.new.get_fragments()}
-        return (
-            [fragment for fragment, held in old.items() if new.get(fragment) != held],
-            [fragment for fragment, held in new.items() if old.get(fragment) != held],
-        )
+
+def _changed_fragments(
+    old: LanceDataset, new: LanceDataset, state: Callable[[LanceDataset, FragmentMetadata], object]
+) -> tuple[list[int], list[int]]:
+    """Leave out the fragments that are in both versions in the same state."""
+    before = {each.fragment_id: state(old, each.metadata) for each in old.get_fragments()}
+    after = {each.fragment_id: state(new, each.metadata) for each in new.get_fragments()}
+    return (
+        [fragment for fragment, held in before.items() if after.get(fragment) != held],
+        [fragment for fragment, held in after.items() if before.get(fragment) != held],
+    )
 
 
 def _deletions(dataset: LanceDataset, fragment: FragmentMetadata) -> object:
@@ -304,14 +301,17 @@ def _rows(dataset: LanceDataset, fragments: Iterable[int]) -> int:
     return sum(each.metadata.num_rows for each in dataset.get_fragments() if each.fragment_id in wanted)
 
 
-def _matched(before: pa.Table, after: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Give the values of the rows that are in both, row by row."""
+def _matched(before: pa.Table, after: pa.Table) -> pa.Table:
+    """Give key, value before and value after of the rows that are in both."""
     keys, wanted = before["key"].to_numpy(), after["key"].to_numpy()
-    _, at_before, at_after = np.intersect1d(keys, wanted, assume_unique=True, return_indices=True)
-    return before["value"].take(pa.array(at_before)), after["value"].take(pa.array(at_after))
+    if not np.array_equal(keys, wanted):  # as they are where labels alone were written
+        _, at_before, at_after = np.intersect1d(keys, wanted, assume_unique=True, return_indices=True)
+        before, after = before.take(pa.array(at_before)), after.take(pa.array(at_after))
+    return pa.table({"key": before["key"], "before": before["value"], "after": after["value"]})
 
 
-def _is_other(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Any:
+def _is_other(matched: pa.Table) -> Any:
+    left, right = matched["before"], matched["after"]
     is_one_null = pc.xor(pc.is_null(left), pc.is_null(right))
     is_other = pc.fill_null(pc.not_equal(left, right), False)
     if pa.types.is_floating(left.type):
@@ -324,9 +324,9 @@ def _is_there(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_valid(values), pa.scalar(_SOME), pa.scalar(None, pa.string()))
 
 
-def _is_tabled(table: pa.Table) -> bool:
-    return not pa.types.is_floating(table["after"].type) and all(
-        pc.count_distinct(table[side]).as_py() <= _MOST_VALUES for side in ("before", "after")
+def _is_tabled(moved: pa.Table) -> bool:
+    return not pa.types.is_floating(moved["after"].type) and all(
+        pc.count_distinct(moved[side]).as_py() <= _MOST_VALUES for side in ("before", "after")
     )
 
 

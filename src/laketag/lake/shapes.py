@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from laketag.lake.dataset import is_image_like
 _BARS = 32
 _MOST_TAGS = 12
 _SAMPLE = 10_000
+_DRAWN = 100_000
 # Beyond this, numbers are marks of something (a hash), and how they lie means nothing.
 _MARKS = 1 << 53
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -64,17 +66,24 @@ class Shape:
         return sum(self.counts) + self.others + self.nulls
 
 
-def scales(view: View) -> list[Scale]:
-    """Find the columns whose values can be counted, label columns first, and a scale for each."""
+def survey(view: View) -> list[Shape]:
+    """Find the columns whose values can be counted, label columns first, and count all rows of each.
+
+    The columns are read once: each gets its scale from the values that are counted on it.
+    """
     labels = [field for field in view.schema if _is_label(field)]
     others = [field for field in view.schema if not _is_label(field) and field.name not in _PLACES]
-    names = [field.name for field in (*labels, *others) if _can_count(view, field)]
+    fields = [field for field in (*labels, *others) if _is_countable(field)]
+    if not fields:
+        return []
+    first = view.dataset.scanner(columns=[field.name for field in fields], limit=_SAMPLE).to_table()
+    names = [field.name for field in fields if _can_have_bars(field, first[field.name])]
     if not names:
         return []
     table = view.values(names)
     marked = {field.name for field in labels}
-    found = [_scale(name, table[name], name in marked) for name in names]
-    return [scale for scale in found if scale is not None]
+    found = [_surveyed(name, table[name], name in marked) for name in names]
+    return [shape for shape in found if shape is not None]
 
 
 def shapes(
@@ -94,19 +103,14 @@ def shapes(
 def shape(scale: Scale, values: pa.ChunkedArray) -> Shape:
     """Count values on a scale."""
     if not scale.is_number:
-        counted = {each["values"]: each["counts"] for each in values.value_counts().to_pylist()}
-        nulls = counted.pop(None, 0)
-        counts = tuple(counted.pop(tag, 0) for tag in scale.tags)
-        return Shape(scale, counts, sum(counted.values()), nulls)
-    numbers = as_numbers(values)
-    there = numbers[~np.isnan(numbers)]
-    nulls = len(numbers) - len(there)
-    bars = np.bincount(_bar_of(edges_as(scale, values.type), there), minlength=len(scale.edges) - 1)
+        return _tagged(scale, _counted(values))
+    there = _there(values)
+    nulls = len(values) - len(there)
     if not len(there):
-        return Shape(scale, tuple(bars.tolist()), 0, nulls)
+        return Shape(scale, (0,) * (len(scale.edges) - 1), 0, nulls)
     return Shape(
         scale,
-        tuple(bars.tolist()),
+        tuple(_bars(edges_as(scale, values.type).astype(there.dtype), there)),
         0,
         nulls,
         mean=float(there.mean(dtype=np.float64)),
@@ -122,14 +126,29 @@ def edges_as(scale: Scale, kind: pa.DataType) -> npt.NDArray[np.float64]:
     return edges
 
 
-def _bar_of(edges: npt.NDArray[np.float64], numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Say in which bar each number lies."""
-    places = (numbers - edges[0]) / (edges[1] - edges[0])
-    bars: npt.NDArray[np.int64] = places.clip(0, len(edges) - 2).astype(np.int64)
-    # The quotient is off by one where rounding took a number over an edge.
-    bars -= (numbers < edges[bars]) & (bars > 0)
-    bars += (numbers >= edges[bars + 1]) & (bars < len(edges) - 2)
-    return bars
+def _bars(edges: npt.NDArray[Any], numbers: npt.NDArray[Any]) -> list[int]:
+    """Count the numbers between edges; what is beyond them in the first and the last bar."""
+    # A few passes that only compare cost less than one that finds each number's bar.
+    below = [int(np.count_nonzero(numbers < edge)) for edge in edges[1:-1]]
+    return [high - low for low, high in pairwise([0, *below, len(numbers)])]
+
+
+def _there(values: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Give the finite numbers of a column, in its own precision where that is a float's."""
+    kind = values.type if pa.types.is_floating(values.type) else pa.float64()
+    numbers = pc.cast(values.drop_null(), kind, safe=False).to_numpy()
+    finite: npt.NDArray[Any] = numbers[np.isfinite(numbers)]
+    return finite
+
+
+def _counted(values: pa.ChunkedArray) -> dict[Any, int]:
+    return {each["values"]: each["counts"] for each in values.value_counts().to_pylist()}
+
+
+def _tagged(scale: Scale, counted: Mapping[Any, int]) -> Shape:
+    counts = tuple(counted.get(tag, 0) for tag in scale.tags)
+    nulls = counted.get(None, 0)
+    return Shape(scale, counts, sum(counted.values()) - sum(counts) - nulls, nulls)
 
 
 def as_numbers(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
@@ -142,39 +161,60 @@ def _is_label(field: pa.Field) -> bool:
     return b"laketag" in (field.metadata or {})
 
 
-def _can_count(view: View, field: pa.Field) -> bool:
+def _is_countable(field: pa.Field) -> bool:
     kind = field.type
     if is_image_like(field) or (_is_label(field) and field.name.endswith("_DIGEST")):
         return False
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+    return _is_number(kind) or pa.types.is_boolean(kind) or _is_text(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _can_have_bars(field: pa.Field, sample: pa.ChunkedArray) -> bool:
+    """Whether the first values leave that open: what they rule out need not be read."""
+    if _is_number(field.type):
+        return not _is_marks(_there(sample))
+    if _is_label(field) or not _is_text(field.type):
         return True
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return False
-    if _is_label(field):
-        return True
-    sample = view.dataset.scanner(columns=[field.name], limit=_SAMPLE).to_table()[field.name]
     kinds = pc.count_distinct(sample).as_py()
     return bool(kinds <= 4 * _MOST_TAGS and kinds * 2 <= max(2, len(sample)))
 
 
-def _scale(name: str, values: pa.ChunkedArray, is_label: bool) -> Scale | None:
-    kind = values.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        numbers = as_numbers(values)
-        numbers = numbers[~np.isnan(numbers)]
-        if not len(numbers) or numbers.max() - numbers.min() > _MARKS:
+def _is_marks(numbers: npt.NDArray[Any]) -> bool:
+    return bool(len(numbers) and float(numbers.max()) - float(numbers.min()) > _MARKS)
+
+
+def _surveyed(name: str, values: pa.ChunkedArray, is_label: bool) -> Shape | None:
+    """Count a column on a scale of its own; None where there is nothing to count."""
+    if _is_number(values.type):
+        there = _there(values)
+        if not len(there) or _is_marks(there):
             return None
-        return Scale(name, edges=_edges(numbers, is_whole=pa.types.is_integer(kind)), is_label=is_label)
-    counted = [each for each in values.value_counts().to_pylist() if each["values"] is not None]
-    counted.sort(key=lambda each: (-each["counts"], str(each["values"])))
-    if not counted:
+        edges = _edges(_some(there), is_whole=pa.types.is_integer(values.type))
+        return shape(Scale(name, edges=edges, is_label=is_label), values)
+    counted = _counted(values)
+    tags = sorted((tag for tag in counted if tag is not None), key=lambda tag: (-counted[tag], str(tag)))
+    if not tags:
         return None
-    return Scale(name, tags=tuple(each["values"] for each in counted[:_MOST_TAGS]), is_label=is_label)
+    return _tagged(Scale(name, tags=tuple(tags[:_MOST_TAGS]), is_label=is_label), counted)
 
 
-def _edges(numbers: npt.NDArray[np.float64], is_whole: bool) -> tuple[float, ...]:
+def _some(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Draw so many that their percentiles are those of all, always the same ones."""
+    if len(numbers) <= _DRAWN:
+        return numbers
+    return numbers[np.random.default_rng(0).integers(0, len(numbers), _DRAWN)]
+
+
+def _edges(numbers: npt.NDArray[Any], is_whole: bool) -> tuple[float, ...]:
     """Cut the range that holds nearly all numbers into bars of a round width."""
-    low, high = (float(each) for each in np.quantile(numbers, (0.002, 0.998)))
+    low, high = (float(each) for each in np.quantile(numbers.astype(np.float64), (0.002, 0.998)))
     width = (high - low) / _BARS
     if width <= 0:
         width = abs(low) / 10 or 1.0
