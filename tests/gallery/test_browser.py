@@ -99,7 +99,7 @@ def test_an_image_opens_and_arrows_walk_on(page: Any) -> None:
     page.wait_for_selector("h1")
     first = page.locator("h1").inner_text()
     width = page.locator("figure img").evaluate("image => image.decode().then(() => image.naturalWidth)")
-    alike = page.locator("section.strip", has_text="Like it").locator(".card")
+    alike = page.locator("section.strip", has_text="Images like it").locator(".card")
     alike.first.wait_for()
     page.keyboard.press("ArrowRight")
     expect(page.locator("h1")).not_to_have_text("photo0001")
@@ -117,12 +117,15 @@ def test_bad_sql_is_said_and_mended(page: Any) -> None:
     page.press("#where", "Enter")
     page.wait_for_selector("[role=alert]")
     said = page.locator("[role=alert]").inner_text()
+    columns = page.locator(".names code").all_inner_texts()
     marked = page.locator("#where").get_attribute("aria-invalid")
     page.fill("#where", "width > 1480")
     page.press("#where", "Enter")
     wait_for_total(page, 1)
 
-    assert "wdith >" in said
+    assert said == "the filter 'wdith >' cannot be run: Expected: an expression, found the end"
+    assert "width" in columns
+    assert "QUALITY_DIGEST" not in columns
     assert marked == "true"
     assert page.locator("[role=alert]").count() == 0
     assert page.locator("#where").get_attribute("aria-invalid") is None
@@ -149,6 +152,27 @@ def test_a_key_with_dots_leads_nowhere_else(page: Any) -> None:
     assert "/row/3?" in page.url
 
 
+def test_a_key_leads_to_the_filter_from_a_slider_and_is_typed_in_a_field(page: Any) -> None:
+    page.goto("/")
+    page.get_by_label("SHARPNESS at least").focus()
+    page.keyboard.press("/")
+    page.keyboard.type("width / 10 > 148")
+    page.keyboard.press("Enter")
+    wait_for_total(page, 1)
+
+    assert page.locator("#where").input_value() == "width / 10 > 148"
+
+
+def test_a_new_column_is_said_to_be_new(page: Any) -> None:
+    page.goto("/compare?column=SHARPNESS")
+    page.wait_for_selector("main h1", state="attached")
+    said = page.locator("main").inner_text()
+
+    assert "There is no SHARPNESS in this version." in said
+    assert "Rows whose value changed" not in said
+    assert "QUALITY_DIGEST" not in said
+
+
 def test_the_choice_survives_reload_and_the_way_back(page: Any) -> None:
     page.goto("/")
     page.get_by_label("odd").check()
@@ -164,7 +188,7 @@ def test_the_choice_survives_reload_and_the_way_back(page: Any) -> None:
 
 def test_the_selection_is_a_command_and_a_file_of_keys(page: Any) -> None:
     page.goto("/?where=width+%3C+20")
-    page.get_by_text("Take these away").click()
+    page.get_by_text("Export these rows").click()
     command = page.locator("#command").input_value()
     with page.expect_download() as loading:
         page.get_by_role("link", name="keys.txt").click()

@@ -62,7 +62,8 @@ def histogram(shape: Shape, whole: Shape | None = None, *, beside: Shape | None 
     counted = list(zip(_labels(shape), shape.counts, of.counts, strict=True))
     if not shape.scale.is_number:
         # For people a tag like any other.
-        extra = (("other values", None, shape.others, of.others), ("no value", "", shape.nulls, of.nulls))
+        none = "no error" if shape.scale.is_error else "no value"
+        extra = (("other values", None, shape.others, of.others), (none, "", shape.nulls, of.nulls))
         counted += [((label, value), rows, all_rows) for label, value, rows, all_rows in extra if all_rows]
     most = max(_most(of), _most(beside or of)) or 1
     bars = [
@@ -92,7 +93,11 @@ def _labels(shape: Shape) -> Iterator[tuple[str, str | None]]:
 
 def _maker(version: VersionShown) -> str:
     made_by = version.made_by
-    return made_by.get("taggers") or ("import" if "import" in made_by else version.operation)
+    if "taggers" in made_by:
+        return made_by["taggers"].replace(",", ", ")
+    if "expression" in made_by:
+        return made_by["job"]
+    return "import" if "import" in made_by else version.operation
 
 
 @cache

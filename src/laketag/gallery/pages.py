@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from laketag.errors import BadSQL, ColumnError, DatasetError
+from laketag.errors import BadSQL, ColumnError
 from laketag.gallery import words
 from laketag.gallery.choice import Choice
 from laketag.gallery.drawing import Histogram, drawn, histogram
 from laketag.gallery.hanging import Hanging
+from laketag.lake import sql
 from laketag.lake.browsing import RowIds, View, can_order
 from laketag.lake.query import default_columns
 from laketag.lake.shapes import Scale, shape
@@ -61,6 +62,7 @@ class Pages:
         """Show pictures, filters and histograms. A filter that cannot be run is said in the page."""
         choice = self._settled(choice)
         values = self._frame(choice) | {"error": None, "offset": offset}
+        values |= {"example": _example(self.hanging.scales(choice.at))}
         try:
             values |= self._chosen(choice, offset) | {"facets": self._facets(choice)}
         except (BadSQL, ColumnError) as error:
@@ -124,7 +126,7 @@ class Pages:
             column if column in columns else max(columns, key=lambda each: moved.get(each, 0), default="")
         )
         values = self._frame(choice) | {"difference": difference, "before": before, "after": after}
-        values |= {"columns": columns, "column": chosen, "moved": moved}
+        values |= {"columns": columns, "column": chosen, "moved": moved, "is_in_both": chosen in both}
         values |= {"sides": self._sides(before, after, chosen) if chosen else []}
         values |= self._moved(before, after, chosen if chosen in both else None, offset)
         return drawn("compare.html", **values)
@@ -171,9 +173,7 @@ class Pages:
             "choice": choice,
             "rows": view.dataset.count_rows(),
             "versions": list(reversed(self.hanging.history().versions)),
-            "sorts": [
-                field.name for field in view.schema if can_order(field) and field.name in view.readable
-            ],
+            "sorts": [name for name in default_columns(view.schema) if can_order(view.schema.field(name))],
             "page": PAGE,
         }
 
@@ -198,7 +198,8 @@ class Pages:
     def _facets(self, choice: Choice) -> list[Histogram]:
         whole = self.hanging.shapes(Choice(choice.at))
         shapes = self.hanging.shapes(choice)
-        return [histogram(each, of) for each, of in zip(shapes, whole, strict=True)]
+        facets = [histogram(each, of) for each, of in zip(shapes, whole, strict=True)]
+        return sorted(facets, key=lambda facet: facet.shape.scale.is_error)  # what went wrong comes last
 
     def _cards(
         self, choice: Choice, ids: Sequence[int] | RowIds, notes: Mapping[int, str] | None = None
@@ -227,18 +228,19 @@ class Pages:
     def _beside(self, choice: Choice, row: int) -> dict[str, Any]:
         """Find what comes before and after a row in the order that it was found in."""
         try:
-            ids = self.hanging.chosen(choice).ids
+            chosen = self.hanging.chosen(choice)
         except (BadSQL, ColumnError):
-            ids = self.hanging.chosen(Choice(choice.at)).ids
+            chosen = self.hanging.chosen(Choice(choice.at))
+        ids = chosen.ids
         [at] = (ids == row).nonzero()[0][:1].tolist() or [None]
         if at is None:
-            return {"place": None, "cards": [], "previous": None, "next": None}
+            return {"place": None, "total": 0, "cards": [], "previous": None, "next": None}
         start = max(0, at - _BESIDE)
         cards = self._cards(choice, ids[start : at + _BESIDE + 1])
         links = {card.row: card.href for card in cards}
         step = {"previous": at - 1, "next": at + 1}
         found = {name: links.get(int(ids[to])) if 0 <= to < len(ids) else None for name, to in step.items()}
-        return {"place": at + 1, "cards": cards, **found}
+        return {"place": at + 1, "total": chosen.total, "cards": cards, **found}
 
     def _sides(self, before: int, after: int, column: str) -> list[Histogram | None]:
         """Draw a column in both versions on the later one's scale; None where one has no such column."""
@@ -280,11 +282,19 @@ def _export(uri: str, where: str | None, at: int | None) -> str:
 def _marked(choice: Choice, scales: Sequence[Scale]) -> list[str]:
     """Choose what cards say: what they are in order of, what filters speak of, then tags and scores."""
     sort = choice.sort.rpartition(" ")[0] if choice.sort.endswith(" desc") else choice.sort
-    labels = [scale.column for scale in scales if scale.is_label and not scale.column.endswith("_ERROR")]
+    labels = [scale.column for scale in scales if scale.is_label and not scale.is_error]
     first = [name for end in ("_TAG", "_SCORE") for name in labels if name.endswith(end)]
     asked = [bound.column for bound in choice.bounds] + [tags.column for tags in choice.tags]
     found = [name for name in dict.fromkeys([sort, *asked, *first, *labels]) if name and name != _KEY]
     return found[:_MARKS]
+
+
+def _example(scales: Sequence[Scale]) -> str:
+    """Write a filter that could be typed."""
+    number = next((scale for scale in scales if scale.is_number), None)
+    if number is None:
+        return ""
+    return f"{sql.name(number.column)} > {number.edges[len(number.edges) // 2]:.12g}"
 
 
 def _marks(row: Mapping[str, Any], columns: Sequence[str], errors: Sequence[str]) -> list[Mark]:
@@ -324,8 +334,3 @@ def _likeness_note(column: str, distance: float) -> str:
     return (
         words.count(int(distance), "other bit") if column == _HASH else f"distance {words.number(distance)}"
     )
-
-
-def no_such(what: str) -> DatasetError:
-    """Say that an address leads to nothing."""
-    return DatasetError(f"there is no {what}; go back to the first page")

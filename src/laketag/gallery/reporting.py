@@ -111,8 +111,7 @@ def _about(location: Location, view: View) -> dict[str, Any]:
 
 
 def _labels(view: View, album: Album) -> dict[str, Any]:
-    labels = [each for each in survey(view) if each.scale.is_label]
-    labels = [each for each in labels if not each.scale.column.endswith("_ERROR")]
+    labels = [each for each in survey(view) if each.scale.is_label and not each.scale.is_error]
     columns = [(histogram(shape), strips(view, shape, album)) for shape in labels]
     made_by = {name: facts for name, facts in provenance(view.schema).items() if not name.endswith("_DIGEST")}
     drawn_ones = {each.scale.column for each in labels}

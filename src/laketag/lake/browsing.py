@@ -69,11 +69,6 @@ class View:
         schema: pa.Schema = self.dataset.schema
         return schema
 
-    @property
-    def readable(self) -> list[str]:
-        """The columns that hold no bytes."""
-        return [field.name for field in self.schema if not is_image_like(field)]
-
     def choose(
         self, where: str | None = None, order_by: str | None = None, *, first: int | None = None
     ) -> Chosen:

@@ -25,7 +25,12 @@ _PROPERTY = "laketag."
 _OPENED_AT_ONCE = 16
 RENAMING = "drop or rename"
 # What Lance's own names mean to those who did not write Lance.
-_OPERATIONS = {"Project": RENAMING, "BaseOperation": "index or config", "CreateIndex": "index"}
+_OPERATIONS = {
+    "Project": RENAMING,
+    "BaseOperation": "index or config",
+    "CreateIndex": "index",
+    "UpdateConfig": "config",
+}
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,11 @@ def check_filter(dataset: LanceDataset, where: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Shorten one of Lance's messages: its first line, without the place in Lance's source."""
-    return str(error).strip().split("\n")[0].split(", /")[0].strip()
+    """Shorten one of Lance's messages: its first line, without what only Lance's makers can use."""
+    line = str(error).strip().split("\n")[0].split(", /")[0].strip()
+    _, _, parsed = line.partition("(sql parser error: ")  # before it stands a statement that nobody wrote
+    line = parsed.removesuffix(")").replace("found: EOF", "found the end") if parsed else line
+    return line.replace("Invalid user input: ", "").replace("Schema error: ", "")
 
 
 def _among(addresses: npt.NDArray[np.uint64]) -> str:

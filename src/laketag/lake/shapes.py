@@ -44,6 +44,11 @@ class Scale:
     """Whether laketag made the column."""
 
     @property
+    def is_error(self) -> bool:
+        """Whether its tags are the reasons why rows have no label."""
+        return self.is_label and self.column.endswith("_ERROR")
+
+    @property
     def is_number(self) -> bool:
         """Whether it is one of numbers."""
         return bool(self.edges)

@@ -134,7 +134,7 @@ document.addEventListener("click", async (event) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.matches("input, select, textarea")) return;
+  if (event.target.matches("input:not([type=checkbox], [type=range]), select, textarea")) return;
   if (event.key === "/" && document.getElementById("where")) {
     event.preventDefault();
     document.getElementById("where").focus();
