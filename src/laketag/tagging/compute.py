@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -144,9 +145,7 @@ class Compute:
         pipeline = self.pipeline()
         before = replace(pipeline.stats)
         try:
-            fresh = [chunk for chunk in task.chunks if chunk.key not in begun]
-            for chunk, labels in pipeline.run(work.chunks(fresh)):
-                work.stage(chunk, labels)
+            work.stage_beside(pipeline.run(work.chunks([c for c in task.chunks if c.key not in begun])))
             for chunk in task.chunks:
                 if chunk.key in begun and not stopping.requested():
                     work.markers[chunk.key] = begun[chunk.key]
@@ -273,6 +272,18 @@ class Work:
             lacks |= table[job.error_column].is_valid().to_numpy()
         suspect = np.isin(addresses >> 32, list(self.task.suspects[number])) & ~lacks
         return is_open & (lacks | suspect), pc.if_else(pa.array(suspect), digests, none)
+
+    def stage_beside(self, labelled: Iterator[tuple[Chunk, list[Labels]]]) -> None:
+        """Stage chunk after chunk, each while the next is predicted: a device does not wait for a store."""
+        with ThreadPoolExecutor(1, thread_name_prefix="laketag-stage") as beside:
+            staging: Future[None] | None = None
+            for chunk, labels in labelled:
+                # One at a time: a crash costs the chunk that is staged and the one that is predicted.
+                if staging is not None:
+                    staging.result()
+                staging = beside.submit(self.stage, chunk, labels)
+            if staging is not None:
+                staging.result()
 
     def stage(self, chunk: Chunk, labels: list[Labels]) -> None:
         """Stage what the taggers said of a chunk, then take its marker away."""

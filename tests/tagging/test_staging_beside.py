@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from laketag.taggers.rows import Labels
+from laketag.tagging.compute import Compute, Task, Work
+from laketag.tagging.plan import Chunk
+
+
+@dataclass
+class Watched(Work):
+    """Work whose staging waits until the next chunk is asked for, or fails."""
+
+    is_asked: threading.Event = field(default_factory=threading.Event)
+    fails_on: str = ""
+    staged: list[tuple[str, bool]] = field(default_factory=list)
+
+    def stage(self, chunk: Chunk, labels: list[Labels]) -> None:
+        if chunk.key == self.fails_on:
+            raise OSError("disk full")
+        self.staged.append((chunk.key, self.is_asked.wait(30)))
+
+    def labelled(self, keys: str) -> Iterator[tuple[Chunk, list[Labels]]]:
+        for key in keys:
+            yield Chunk(key, ()), []
+            self.is_asked.set()
+
+
+def watched(fails_on: str = "") -> Watched:
+    task = Task((), (), ())
+    return Watched(Compute.__new__(Compute), None, task, fails_on=fails_on)  # type: ignore[arg-type]
+
+
+def test_a_chunk_is_staged_while_the_next_one_is_predicted() -> None:
+    work = watched()
+
+    work.stage_beside(work.labelled("abc"))
+
+    assert work.staged == [("a", True), ("b", True), ("c", True)]
+
+
+@pytest.mark.parametrize("fails_on", ["a", "c"])
+def test_what_staging_raises_ends_the_work(fails_on: str) -> None:
+    work = watched(fails_on)
+
+    with pytest.raises(OSError, match="disk full"):
+        work.stage_beside(work.labelled("abc"))
+
+    assert [key for key, _ in work.staged] == list("ab" if fails_on == "c" else "")
