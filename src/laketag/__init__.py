@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from laketag.taggers.spec import find as find_tagger
     from laketag.taggers.spec import known as known_taggers
     from laketag.tagging.adopting import AdoptReport, adopt
+    from laketag.tagging.report import ErrorCount, Estimate, TagReport
     from laketag.tagging.run import tag
-    from laketag.tagging.sampling import Estimate
-    from laketag.tagging.settings import ErrorCount, Rows, TagReport, TagSettings
+    from laketag.tagging.settings import Rows, TagSettings
     from laketag.tagging.speed import Speed
     from laketag.training.torch_rows import torch_dataset
     from laketag.walkthrough import DemoReport, demo
@@ -144,8 +144,8 @@ _HOMES = {
     "laketag.taggers.protocol": ("Model", "Tagger"),
     "laketag.taggers.spec": ("Known", "find_tagger", "known_taggers"),
     "laketag.tagging.run": ("tag",),
-    "laketag.tagging.sampling": ("Estimate",),
-    "laketag.tagging.settings": ("ErrorCount", "Rows", "TagReport", "TagSettings"),
+    "laketag.tagging.report": ("ErrorCount", "Estimate", "TagReport"),
+    "laketag.tagging.settings": ("Rows", "TagSettings"),
     "laketag.tagging.speed": ("Speed",),
     "laketag.training.torch_rows": ("torch_dataset",),
     "laketag.walkthrough": ("DemoReport", "demo"),

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -303,31 +302,51 @@ def test_an_encoder_without_all_its_weights_or_of_another_kind_is_refused(
         predict(replace(tagger, encoder=str(other)), [])
 
 
-def in_a_process(program: str, **variables: str) -> tuple[str, float]:
-    """Run a program with the hub elsewhere, and give what it printed and the seconds it took."""
-    started = time.monotonic()
+def in_a_process(program: str, **variables: str) -> str:
+    """Run a program with the hub elsewhere, and give what it printed."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=False,
         env=environment() | variables,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout, time.monotonic() - started
+    return done.stdout
+
+
+class Silent:
+    """A server that takes connections, counts them, and never answers."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self.address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        self.taken: list[socket.socket] = []
+        self._server = server
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self) -> None:
+        while True:
+            try:
+                self.taken.append(self._server.accept()[0])
+            except OSError:  # the test is over
+                return
 
 
 @pytest.fixture
-def silent() -> Iterator[str]:
-    """Give the address of a server that takes connections and never answers."""
+def silent() -> Iterator[Silent]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        silent = Silent(server)
+        yield silent
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in silent.taken:
+        connection.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("revision", ["", "&revision=main"], ids=["fixed commit", "branch"])
-def test_a_hub_that_cannot_be_reached_is_one_line_within_seconds(
-    revision: str, silent: str, folder: Path, tagger: Aesthetic, tmp_path: Path
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_named_in_one_line(
+    revision: str, silent: Silent, folder: Path, tagger: Aesthetic, tmp_path: Path
 ) -> None:
     program = (
         "import laketag\n"
@@ -336,11 +355,11 @@ def test_a_hub_that_cannot_be_reached_is_one_line_within_seconds(
         "except laketag.errors.BadTagger as error: print(error)\n"
     )
 
-    for endpoint in ("http://127.0.0.1:9", silent):
-        out, seconds = in_a_process(program, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))
+    for endpoint in ("http://127.0.0.1:9", silent.address):
+        out = in_a_process(program, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))
         assert out.startswith("the hub cannot be reached for google/siglip-so400m-patch14-384 (")
         assert out.count("\n") == 1
-        assert seconds < 15
+    assert len(silent.taken) == 1
 
 
 @pytest.mark.slow
@@ -358,7 +377,7 @@ def test_a_model_in_the_hubs_cache_needs_no_network(
         "import sys; print('lance' in sys.modules)\n"
     )
 
-    out, _ = in_a_process(program, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    out = in_a_process(program, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
 
     first, second = out.splitlines()
     assert first.startswith("() ")

@@ -15,8 +15,9 @@ import writers
 from datasets import staged_files
 from fakes import CountingTagger, predicted, sha_of
 from laketag.errors import LaketagError
+from laketag.tagging.report import TagReport
 from laketag.tagging.run import tag
-from laketag.tagging.settings import Rows, TagReport, TagSettings
+from laketag.tagging.settings import Rows, TagSettings
 from writers import POINTLESS, WRITES, Write
 
 SETTINGS = TagSettings(chunk_rows=10, threads=1)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from laketag.taggers.rows import Labels
-from laketag.tagging.compute import Compute, Task, Work
+from laketag.tagging.compute import Compute, Work
 from laketag.tagging.plan import Chunk
+from laketag.tagging.task import Task
 
 
 @dataclass

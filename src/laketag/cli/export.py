@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laketag.cli import progress, text
-from laketag.cli.leaving import WrongUsage
 from laketag.cli.options import (
     EngineName,
     EngineOptions,
@@ -17,6 +16,7 @@ from laketag.cli.options import (
     Uri,
     Where,
     Workers,
+    WrongUsage,
     engine,
     shard_options,
     store_options,

@@ -12,6 +12,9 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
+from laketag.cli.options import WrongUsage
+from laketag.cli.printing import say
+from laketag.cli.waiting import told_of_silence
 from laketag.errors import Interrupted, LaketagError
 
 P = ParamSpec("P")
@@ -22,17 +25,11 @@ WRONG_USAGE = 2
 INCOMPLETE = 3
 
 
-class WrongUsage(Exception):
-    """The words of the command line do not make sense; the text is one line for the user."""
-
-
 def leaving(command: Callable[P, R]) -> Callable[P, R]:
     """Turn the ends that are no bug into exit codes: anything else stays a traceback."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        from laketag.cli.waiting import told_of_silence  # which imports this module
-
         try:
             with told_of_silence(kwargs):
                 result = command(*args, **kwargs)
@@ -76,11 +73,6 @@ def _described(error: Exception, uri: str) -> str:
         why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     about = f"{uri} cannot be read or written" if uri else "a file cannot be read or written"
     return f"{about} ({why}); look at the path, its permissions and the space left, and run the same again"
-
-
-def say(text: str) -> None:
-    """Print one line for people on stderr, whatever the text holds."""
-    typer.echo(f"laketag: {' '.join(text.split())}", err=True)
 
 
 def _signalled(error: BaseException) -> int:

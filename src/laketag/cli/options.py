@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 import typer
 
 from laketag.cli.environment import add_variables
-from laketag.cli.leaving import WrongUsage
 
 if TYPE_CHECKING:
     import laketag
@@ -50,6 +49,10 @@ EngineOptions = Annotated[
 Where = Annotated[
     str | None, typer.Option(metavar="SQL", help='A filter, as "width > 512"; write names as show does.')
 ]
+
+
+class WrongUsage(Exception):
+    """The words of the command line do not make sense; the text is one line for the user."""
 
 
 def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:

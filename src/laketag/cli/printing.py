@@ -1,4 +1,4 @@
-"""Values as programs read them: one JSON object, whatever a row holds."""
+"""What goes out: lines for people on stderr, and JSON for programs on stdout, whatever a row holds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import typer
+
+
+def say(text: str) -> None:
+    """Print one line for people on stderr, whatever the text holds."""
+    typer.echo(f"laketag: {' '.join(text.split())}", err=True)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from laketag.cli import rows
-from laketag.cli.leaving import WrongUsage, say
-from laketag.cli.options import StorageOptions, Uri, Where, store_options
+from laketag.cli.options import StorageOptions, Uri, Where, WrongUsage, store_options
+from laketag.cli.printing import say
 
 _Columns = Annotated[
     str | None,

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from laketag.cli import text
-from laketag.cli.leaving import WrongUsage
-from laketag.cli.options import Json, StorageOptions, Uri, store_options
+from laketag.cli.options import Json, StorageOptions, Uri, WrongUsage, store_options
 from laketag.cli.printing import print_json
 
 _File = Annotated[Path, typer.Argument(metavar="FILE.html", help="The page; one that is there is replaced.")]

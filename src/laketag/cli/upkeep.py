@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laketag.cli import text
-from laketag.cli.leaving import WrongUsage
-from laketag.cli.options import Json, StorageOptions, Uri, store_options
+from laketag.cli.options import Json, StorageOptions, Uri, WrongUsage, store_options
 from laketag.cli.printing import print_json
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from laketag.cli.leaving import say
 from laketag.cli.options import store_options
+from laketag.cli.printing import say
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from laketag.taggers.protocol import Tagger, settled
 from laketag.taggers.rows import Labels
 from laketag.taggers.spec import find
 from laketag.tagging.checked import known_after, write_checked
-from laketag.tagging.compute import Compute, Done, Task, Wanted, Work, dataset_at
+from laketag.tagging.compute import Compute, Work
 from laketag.tagging.holding import leased_jobs, pinned
 from laketag.tagging.job import (
     ADOPTED_FROM,
@@ -36,10 +36,12 @@ from laketag.tagging.job import (
     made_by,
     maker_of,
 )
+from laketag.tagging.labelling import dataset_at
 from laketag.tagging.plan import Chunk
 from laketag.tagging.preparing import Jobs, inputs_of, plan
 from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import ADOPTED
+from laketag.tagging.task import Done, Task, Wanted
 from laketag.tagging.underway import UnderWay
 
 if TYPE_CHECKING:

@@ -14,27 +14,28 @@ from laketag.lake.dataset import open_dataset
 from laketag.taggers.digest import input_digest
 from laketag.taggers.protocol import Tagger, failed_values, label_schema
 from laketag.taggers.rows import Labels, Row
-from laketag.tagging.compute import Compute, Wanted
+from laketag.tagging.labelling import Labelling
 from laketag.tagging.plan import Chunk
+from laketag.tagging.task import Wanted
 
 
 @dataclass(frozen=True)
 class LabelRows:
     """What the child process does: label some rows of a chunk, and stage nothing."""
 
-    compute: Compute
+    labelling: Labelling
     chunk: Chunk
 
     def __call__(self, wanted: Wanted) -> list[Labels]:
         """Give one `Labels` per job."""
-        dataset = open_dataset(self.compute.location, self.compute.version)
-        rows = self.compute.rows(dataset, self.chunk, wanted)
-        for _, labels in self.compute.pipeline().run([(self.chunk, rows)]):
+        dataset = open_dataset(self.labelling.location, self.labelling.version)
+        rows = self.labelling.rows(dataset, self.chunk, wanted)
+        for _, labels in self.labelling.pipeline().run([(self.chunk, rows)]):
             return labels
         return []
 
 
-def carefully(compute: Compute, chunk: Chunk, wanted: Wanted) -> list[Labels]:
+def carefully(labelling: Labelling, chunk: Chunk, wanted: Wanted) -> list[Labels]:
     """Label the rows of a chunk that was begun before and never staged.
 
     The rows are tried together first, in the same batches as ever, since most such chunks were cut
@@ -43,10 +44,10 @@ def carefully(compute: Compute, chunk: Chunk, wanted: Wanted) -> list[Labels]:
     if not len(wanted.addresses):
         return []
     # The process for it is the first of its own engine, and would take the first device.
-    found = _halve(LabelRows(replace(compute, devices=(compute.device,)), chunk), wanted)
+    found = _halve(LabelRows(replace(labelling, devices=(labelling.device,)), chunk), wanted)
     return [
         _joined([_nothing(job.tagger), *(labels[number] for labels in found if labels)])
-        for number, job in enumerate(compute.jobs)
+        for number, job in enumerate(labelling.jobs)
     ]
 
 
@@ -57,24 +58,18 @@ def _halve(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
         if len(wanted.addresses) == 1:
             return [_failed(label, wanted, lost)]
     middle = len(wanted.addresses) // 2
-    first, second = _slice(wanted, 0, middle), _slice(wanted, middle, len(wanted.addresses))
+    first, second = wanted.part(0, middle), wanted.part(middle, len(wanted.addresses))
     found = _halve(label, first)
     return found if stopping.requested() else found + _halve(label, second)
 
 
-def _slice(wanted: Wanted, start: int, stop: int) -> Wanted:
-    masks = tuple(mask[start:stop] for mask in wanted.by_job)
-    digests = tuple(column[start:stop] for column in wanted.digests)
-    return Wanted(wanted.addresses[start:stop], masks, digests, is_all=False)
-
-
 def _failed(label: LabelRows, wanted: Wanted, lost: WorkerLost) -> list[Labels]:
-    dataset = open_dataset(label.compute.location, label.compute.version)
-    (row,) = label.compute.rows(dataset, label.chunk, wanted)
+    dataset = open_dataset(label.labelling.location, label.labelling.version)
+    (row,) = label.labelling.rows(dataset, label.chunk, wanted)
     takers = range(len(wanted.by_job)) if row.wanted_by is None else row.wanted_by
     return [
         _failure(job.tagger, row, str(lost)) if number in takers else _nothing(job.tagger)
-        for number, job in enumerate(label.compute.jobs)
+        for number, job in enumerate(label.labelling.jobs)
     ]
 
 

@@ -18,11 +18,12 @@ from laketag.lake.committing import commit_columns
 from laketag.lake.dataset import open_dataset
 from laketag.lake.reading import ranges_of
 from laketag.tagging.assembly import Assembly, StagedJob
-from laketag.tagging.compute import Done
 from laketag.tagging.job import has_columns
 from laketag.tagging.preparing import Run
-from laketag.tagging.settings import ErrorCount, TagSettings
+from laketag.tagging.report import ErrorCount
+from laketag.tagging.settings import TagSettings
 from laketag.tagging.staging import LABELS, OFFSET, Index, Part, staged_labels
+from laketag.tagging.task import Done
 
 if TYPE_CHECKING:
     from laketag.lake.committing import FragmentColumns

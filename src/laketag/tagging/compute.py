@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,121 +13,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.engines import place, stopping
-from laketag.lake.dataset import open_dataset
-from laketag.lake.location import Location
+from laketag.engines import stopping
 from laketag.lake.patience import explained
-from laketag.lake.reading import RowRange, scan, values
-from laketag.taggers.digest import input_digest
-from laketag.taggers.pipeline import Pipeline
-from laketag.taggers.rows import Labels, Row, Stats
+from laketag.lake.reading import scan
+from laketag.taggers.rows import Labels, Row
+from laketag.tagging.careful import carefully
 from laketag.tagging.job import Job
+from laketag.tagging.labelling import Labelling, dataset_at
 from laketag.tagging.plan import Chunk
-from laketag.tagging.staging import LABELS, Index, Part, Staging, staged_addresses
+from laketag.tagging.staging import Part, staged_addresses
+from laketag.tagging.task import Addresses, Done, Task, Wanted
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
-Addresses = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
-class Task:
-    """Neighbouring chunks, with what is known of them already."""
-
-    chunks: tuple[Chunk, ...]
-    """In the dataset's order."""
-    sources: tuple[Mapping[int, str], ...]
-    """For each job, the source of each fragment: the data files of the columns that it reads."""
-    suspects: tuple[frozenset[int], ...]
-    """For each job, the fragments whose labels count only where the inputs have the label's digest."""
-    staged: tuple[Index, ...] = ()
-    """For each job, the staged parts that may hold rows of these chunks."""
-
-    @property
-    def fragments(self) -> frozenset[int]:
-        """The fragments that it has rows of."""
-        return frozenset(rows.fragment for chunk in self.chunks for rows in chunk.ranges)
-
-    def chunk_of(self, job: int, chunk: Chunk) -> Chunk:
-        """Give a chunk as a job sees it."""
-        return chunk.read_from(self.sources[job])
-
-    def ranges_of(self, job: int) -> list[RowRange]:
-        """List the rows of all chunks as a job sees them."""
-        return [rows for chunk in self.chunks for rows in self.chunk_of(job, chunk).ranges]
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a worker says of a task: where labels lie, and what it cost. Never the labels themselves."""
-
-    parts: tuple[tuple[Part, ...], ...]
-    """For each job, what was staged."""
-    fragments: frozenset[int]
-    """The task's."""
-    is_whole: bool = True
-    """False where the worker was told to stop: rows of the task may lack labels."""
-    seen: int = 0
-    """Rows of the task that the run selects."""
-    computed: int = 0
-    """Rows that a tagger was run on."""
-    bytes_read: int = 0
-    """From the dataset."""
-    bytes_written: int = 0
-    """Of staged files."""
-    stats: Stats = field(default_factory=Stats)
-    """Where its time went."""
-    errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Rows that failed, by tagger and reason."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The rows of a chunk that lack labels, and those whose labels may be stale."""
-
-    addresses: Addresses
-    """Row addresses that some job wants, in order."""
-    by_job: tuple[npt.NDArray[np.bool_], ...]
-    """For each job, whether it wants the row."""
-    digests: tuple[pa.Array, ...]
-    """For each job, the digest with which its label is still right; null where it has none."""
-    is_all: bool
-    """Whether these are all live rows of the chunk, so that it can be read as a range."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether every job wants every row, whatever its image is."""
-        return all(mask.all() for mask in self.by_job) and all(d.null_count == len(d) for d in self.digests)
-
-
-@dataclass(frozen=True)
-class Compute:
+class Compute(Labelling):
     """The function that every engine runs: labels of a task, staged."""
-
-    location: Location
-    version: int
-    """Which every worker reads."""
-    jobs: tuple[Job, ...]
-    """Run in one pass."""
-    inputs: tuple[tuple[str, str], ...]
-    """(role, column) of everything that the taggers read."""
-    where: str | None
-    """A filter; rows that it leaves out stay not computed."""
-    labelled: tuple[bool, ...]
-    """For each job, whether the version has labels that count."""
-    retry_errors: bool = False
-    """Whether failed rows count as rows without labels."""
-    work: str = LABELS
-    """What kind of work it is: it counts only what was staged by its kind."""
-    devices: tuple[str, ...] = ("cpu",)
-    """Shared out among the workers of a machine."""
-    threads: int | None = None
-    cores: int | None = None
-    """A worker's share of its machine's cores; all of them where None."""
-    batch_size: int | None = None
-    row_bytes: int = 0
-    """An estimate of an image's size."""
 
     def __call__(self, task: Task) -> Done:
         """Compute what is missing of a task, chunk by chunk, and stage it."""
@@ -136,8 +38,6 @@ class Compute:
             return self._stage_all(task)
 
     def _stage_all(self, task: Task) -> Done:
-        from laketag.tagging.careful import carefully
-
         dataset = dataset_at(self.location, self.version)
         dataset.io_stats_incremental()
         begun = self.staging(0).begun()
@@ -163,50 +63,6 @@ class Compute:
             for job, index in enumerate(task.staged)
         ]
         return replace(task, staged=tuple(staged))
-
-    @property
-    def device(self) -> str:
-        """The device of this worker."""
-        return self.devices[place.number() % len(self.devices)]
-
-    def pipeline(self) -> Pipeline:
-        """Load the taggers, once per process."""
-        digests = tuple(job.digest for job in self.jobs)
-        pipeline = _pipeline(digests, self.device, self.threads, self.batch_size, _Hidden(self))
-        if self.cores is not None:
-            pipeline.share(self.cores)
-        return pipeline
-
-    def staging(self, job: int) -> Staging:
-        """Say where a job's labels are staged."""
-        return Staging(self.location, self.jobs[job].digest, self.work)
-
-    def rows(self, dataset: LanceDataset, chunk: Chunk, wanted: Wanted) -> Iterator[Row]:
-        """Read the inputs of some rows of a chunk."""
-        columns = list(dict.fromkeys(column for _, column in self.inputs))
-        roles = [role for role, _ in self.inputs]
-        only = None if wanted.is_all else wanted.addresses.astype(np.uint64)
-        takers = None if wanted.is_plain else self._takers(wanted)
-        for batch in scan(dataset, chunk.ranges, columns, addresses=only, row_bytes=self.row_bytes):
-            found = [values(batch.column(column)) for _, column in self.inputs]
-            for position, *row in zip(batch.column("_rowaddr").to_pylist(), *found, strict=True):
-                inputs = dict(zip(roles, row, strict=True))
-                if takers is None:
-                    yield Row(position, inputs)
-                elif by := tuple(self._still_wanted(next(takers), inputs)):
-                    yield Row(position, inputs, by)
-
-    def _takers(self, wanted: Wanted) -> Iterator[list[tuple[int, int | None]]]:
-        """For each row, the jobs that want it, with the digest at which they do not after all."""
-        columns = [digests.to_pylist() for digests in wanted.digests]
-        for at in range(len(wanted.addresses)):
-            yield [(job, columns[job][at]) for job, mask in enumerate(wanted.by_job) if mask[at]]
-
-    def _still_wanted(self, takers: list[tuple[int, int | None]], inputs: dict[str, object]) -> Iterator[int]:
-        for job, digest in takers:
-            reads = self.jobs[job].tagger.reads
-            if digest is None or digest != input_digest({role: inputs[role] for role in reads}):
-                yield job
 
 
 @dataclass
@@ -323,34 +179,3 @@ class Work:
             bytes_written=self.bytes_written,
             errors=self.errors,
         )
-
-
-@dataclass(frozen=True)
-class _Hidden:
-    """Carries what a cached function needs, but its cache must not look at."""
-
-    compute: Compute = field(compare=False)
-
-
-@lru_cache(maxsize=1)
-def _pipeline(
-    digests: tuple[str, ...], device: str, threads: int | None, batch_size: int | None, hidden: _Hidden
-) -> Pipeline:
-    return Pipeline(
-        [job.tagger for job in hidden.compute.jobs],
-        device=device,
-        threads=threads,
-        batch_size=batch_size,
-        stop=stopping.requested,
-    )
-
-
-_open: dict[tuple[str, int], LanceDataset] = {}
-
-
-def dataset_at(location: Location, version: int) -> LanceDataset:
-    """Open a version once per process: its manifest may be large."""
-    if (location.uri, version) not in _open:
-        _open.clear()
-        _open[location.uri, version] = open_dataset(location, version)
-    return _open[location.uri, version]

@@ -15,12 +15,13 @@ from laketag.lake.location import Location
 from laketag.lake.reading import check_filter, ranges_of, row_bytes, scan
 from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
 from laketag.tagging.checked import Checked, read_checked, suspects
-from laketag.tagging.compute import Compute, Task
+from laketag.tagging.compute import Compute
 from laketag.tagging.job import Job, columns_of_others, has_columns, job_of
 from laketag.tagging.moving import follow
 from laketag.tagging.plan import Chunk, End, chunks_of, grouped, is_in_slice
 from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import AGAIN, LABELS, Index, Staging
+from laketag.tagging.task import Task
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset

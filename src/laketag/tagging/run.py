@@ -22,8 +22,9 @@ from laketag.tagging.compute import Compute
 from laketag.tagging.holding import leased_jobs, pinned
 from laketag.tagging.job import ADOPTED_FROM, PROVENANCE_KEY, made_by
 from laketag.tagging.preparing import Run, jobs_of, plan
+from laketag.tagging.report import TagReport
 from laketag.tagging.sampling import estimate
-from laketag.tagging.settings import Rows, TagReport, TagSettings
+from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import AGAIN
 from laketag.tagging.underway import UnderWay
 

@@ -16,9 +16,12 @@ from laketag.taggers.budget import size_of
 from laketag.taggers.pipeline import Pipeline
 from laketag.taggers.protocol import batch_size_of
 from laketag.taggers.rows import Row, Stats
-from laketag.tagging.compute import Compute, Task, Work, dataset_at
+from laketag.tagging.compute import Compute, Work
+from laketag.tagging.labelling import dataset_at
 from laketag.tagging.preparing import Run
-from laketag.tagging.speed import Speed, speed_of
+from laketag.tagging.report import Estimate
+from laketag.tagging.speed import speed_of
+from laketag.tagging.task import Task
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -26,31 +29,6 @@ if TYPE_CHECKING:
 _BATCHES = 8
 _LEAST_ROWS = 64
 _SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run would take, from a sample of its rows."""
-
-    rows: int
-    """Rows to compute; those that a broken run staged are not counted."""
-    bytes: int
-    """Of what the taggers read of them."""
-    tasks: int
-    workers: int
-    """That have something to do."""
-    seconds: float
-    """From the first row to the last, and once to load the models."""
-    rows_per_second: float
-    """Of all workers together."""
-    cost: float | None
-    """At the price per hour that was given."""
-    sampled: int
-    """Rows of the sample."""
-    sampled_failed: int
-    """Those of them that a tagger failed on."""
-    speed: Speed | None
-    """Where the sample's time went."""
 
 
 @dataclass(frozen=True)

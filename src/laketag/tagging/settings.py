@@ -1,16 +1,11 @@
-"""What a run of `tag` can be told, and what it tells in the end."""
+"""What a run of `tag` can be told."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
 
 from laketag.engines.protocol import Progress
-from laketag.tagging.speed import Speed
-
-if TYPE_CHECKING:
-    from laketag.tagging.sampling import Estimate
 
 
 @dataclass(frozen=True)
@@ -74,51 +69,3 @@ class TagSettings:
     def part(self) -> str:
         """The slice as one word: `3of64`, or `all`."""
         return "all" if self.slice is None else f"{self.slice[0]}of{self.slice[1]}"
-
-
-@dataclass(frozen=True)
-class ErrorCount:
-    """One reason for failed rows."""
-
-    tagger: str
-    reason: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class TagReport:
-    """What a run of `tag` did. Counts are of rows, not of rows times taggers."""
-
-    uri: str
-    jobs: tuple[str, ...]
-    """The digest of each tagger's job."""
-    version_before: int
-    version_after: int
-    """Equal to `version_before` where there was nothing to do."""
-    version_reserved: int | None
-    """The version that made the columns, empty, where that could not be one commit; None where it was."""
-    rows: int
-    """Rows that `where` and `limit` select."""
-    computed: int
-    """Rows that a tagger was run on in this command, failed ones included."""
-    skipped: int
-    """Selected rows that had all labels before, committed or staged."""
-    failed: int
-    """Rows with a reason in an error column after this command, among those that it committed."""
-    columns: tuple[str, ...]
-    """The columns of the run's taggers."""
-    errors: tuple[ErrorCount, ...]
-    """Reasons of the rows that failed, the most frequent first."""
-    bytes_read: int
-    bytes_written: int
-    """Staged and committed files; manifests are not counted."""
-    seconds: float
-    rows_per_second: float
-    speed: Speed | None = None
-    """Where the workers' time went; None where nothing was computed."""
-    estimate: Estimate | None = None
-    """Of a dry run: what the run would take; None where there is nothing to do."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as `laketag tag --json` prints it."""
-        return asdict(self)

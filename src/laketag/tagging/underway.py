@@ -13,10 +13,10 @@ from laketag.errors import CommitError, Interrupted
 from laketag.lake.sharing import on_shared_disk
 from laketag.taggers.rows import Stats
 from laketag.tagging.committing import Outcome, commit_done, commit_rest
-from laketag.tagging.compute import Done, Task
 from laketag.tagging.preparing import Run
 from laketag.tagging.settings import TagSettings
 from laketag.tagging.speed import Speed, speed_of
+from laketag.tagging.task import Done, Task
 from laketag.tagging.watching import watching
 
 _REASONS = 3  # in a line of progress; the report has them all

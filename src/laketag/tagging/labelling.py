@@ -1,0 +1,129 @@
+"""How a worker of a run reads rows and labels them, with models that are loaded once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from laketag.engines import place, stopping
+from laketag.lake.dataset import open_dataset
+from laketag.lake.location import Location
+from laketag.lake.reading import scan, values
+from laketag.taggers.digest import input_digest
+from laketag.taggers.pipeline import Pipeline
+from laketag.taggers.rows import Row
+from laketag.tagging.job import Job
+from laketag.tagging.plan import Chunk
+from laketag.tagging.staging import LABELS, Staging
+from laketag.tagging.task import Wanted
+
+if TYPE_CHECKING:
+    from laketag.lake.dataset import LanceDataset
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """All that a worker needs to know of a run, but the rows: where they lie, the taggers, the device."""
+
+    location: Location
+    version: int
+    """Which every worker reads."""
+    jobs: tuple[Job, ...]
+    """Run in one pass."""
+    inputs: tuple[tuple[str, str], ...]
+    """(role, column) of everything that the taggers read."""
+    where: str | None
+    """A filter; rows that it leaves out stay not computed."""
+    labelled: tuple[bool, ...]
+    """For each job, whether the version has labels that count."""
+    retry_errors: bool = False
+    """Whether failed rows count as rows without labels."""
+    work: str = LABELS
+    """What kind of work it is: it counts only what was staged by its kind."""
+    devices: tuple[str, ...] = ("cpu",)
+    """Shared out among the workers of a machine."""
+    threads: int | None = None
+    cores: int | None = None
+    """A worker's share of its machine's cores; all of them where None."""
+    batch_size: int | None = None
+    row_bytes: int = 0
+    """An estimate of an image's size."""
+
+    @property
+    def device(self) -> str:
+        """The device of this worker."""
+        return self.devices[place.number() % len(self.devices)]
+
+    def pipeline(self) -> Pipeline:
+        """Load the taggers, once per process."""
+        digests = tuple(job.digest for job in self.jobs)
+        pipeline = _pipeline(digests, self.device, self.threads, self.batch_size, _Hidden(self))
+        if self.cores is not None:
+            pipeline.share(self.cores)
+        return pipeline
+
+    def staging(self, job: int) -> Staging:
+        """Say where a job's labels are staged."""
+        return Staging(self.location, self.jobs[job].digest, self.work)
+
+    def rows(self, dataset: LanceDataset, chunk: Chunk, wanted: Wanted) -> Iterator[Row]:
+        """Read the inputs of some rows of a chunk."""
+        columns = list(dict.fromkeys(column for _, column in self.inputs))
+        roles = [role for role, _ in self.inputs]
+        only = None if wanted.is_all else wanted.addresses.astype(np.uint64)
+        takers = None if wanted.is_plain else self._takers(wanted)
+        for batch in scan(dataset, chunk.ranges, columns, addresses=only, row_bytes=self.row_bytes):
+            found = [values(batch.column(column)) for _, column in self.inputs]
+            for position, *row in zip(batch.column("_rowaddr").to_pylist(), *found, strict=True):
+                inputs = dict(zip(roles, row, strict=True))
+                if takers is None:
+                    yield Row(position, inputs)
+                elif by := tuple(self._still_wanted(next(takers), inputs)):
+                    yield Row(position, inputs, by)
+
+    def _takers(self, wanted: Wanted) -> Iterator[list[tuple[int, int | None]]]:
+        """For each row, the jobs that want it, with the digest at which they do not after all."""
+        columns = [digests.to_pylist() for digests in wanted.digests]
+        for at in range(len(wanted.addresses)):
+            yield [(job, columns[job][at]) for job, mask in enumerate(wanted.by_job) if mask[at]]
+
+    def _still_wanted(self, takers: list[tuple[int, int | None]], inputs: dict[str, object]) -> Iterator[int]:
+        for job, digest in takers:
+            reads = self.jobs[job].tagger.reads
+            if digest is None or digest != input_digest({role: inputs[role] for role in reads}):
+                yield job
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """Carries what a cached function needs, but its cache must not look at."""
+
+    labelling: Labelling = field(compare=False)
+
+
+@lru_cache(maxsize=1)
+def _pipeline(
+    digests: tuple[str, ...], device: str, threads: int | None, batch_size: int | None, hidden: _Hidden
+) -> Pipeline:
+    return Pipeline(
+        [job.tagger for job in hidden.labelling.jobs],
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        stop=stopping.requested,
+    )
+
+
+_open: dict[tuple[str, int], LanceDataset] = {}
+
+
+def dataset_at(location: Location, version: int) -> LanceDataset:
+    """Open a version once per process: its manifest may be large."""
+    if (location.uri, version) not in _open:
+        _open.clear()
+        _open[location.uri, version] = open_dataset(location, version)
+    return _open[location.uri, version]

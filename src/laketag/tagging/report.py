@@ -1,0 +1,81 @@
+"""What a run of `tag` tells in the end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from laketag.tagging.speed import Speed
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take, from a sample of its rows."""
+
+    rows: int
+    """Rows to compute; those that a broken run staged are not counted."""
+    bytes: int
+    """Of what the taggers read of them."""
+    tasks: int
+    workers: int
+    """That have something to do."""
+    seconds: float
+    """From the first row to the last, and once to load the models."""
+    rows_per_second: float
+    """Of all workers together."""
+    cost: float | None
+    """At the price per hour that was given."""
+    sampled: int
+    """Rows of the sample."""
+    sampled_failed: int
+    """Those of them that a tagger failed on."""
+    speed: Speed | None
+    """Where the sample's time went."""
+
+
+@dataclass(frozen=True)
+class ErrorCount:
+    """One reason for failed rows."""
+
+    tagger: str
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class TagReport:
+    """What a run of `tag` did. Counts are of rows, not of rows times taggers."""
+
+    uri: str
+    jobs: tuple[str, ...]
+    """The digest of each tagger's job."""
+    version_before: int
+    version_after: int
+    """Equal to `version_before` where there was nothing to do."""
+    version_reserved: int | None
+    """The version that made the columns, empty, where that could not be one commit; None where it was."""
+    rows: int
+    """Rows that `where` and `limit` select."""
+    computed: int
+    """Rows that a tagger was run on in this command, failed ones included."""
+    skipped: int
+    """Selected rows that had all labels before, committed or staged."""
+    failed: int
+    """Rows with a reason in an error column after this command, among those that it committed."""
+    columns: tuple[str, ...]
+    """The columns of the run's taggers."""
+    errors: tuple[ErrorCount, ...]
+    """Reasons of the rows that failed, the most frequent first."""
+    bytes_read: int
+    bytes_written: int
+    """Staged and committed files; manifests are not counted."""
+    seconds: float
+    rows_per_second: float
+    speed: Speed | None = None
+    """Where the workers' time went; None where nothing was computed."""
+    estimate: Estimate | None = None
+    """Of a dry run: what the run would take; None where there is nothing to do."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as `laketag tag --json` prints it."""
+        return asdict(self)
