@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ class Link:
     etag: str
 
 
+@lru_cache(maxsize=16)  # asked for every row of a tar
 def address(tar: str) -> str:
     """Write a tar's place as Lance keeps it in rows."""
     scheme, found, rest = tar.partition("://")

@@ -6,9 +6,9 @@ import queue
 import threading
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
@@ -131,32 +131,37 @@ class BlobFileWriter:
             self._error = error
 
     def _stored(self) -> Iterator[pa.RecordBatch]:
-        from lance.blob import blob_array
-
         while (batch := self._batches.get()) is not None:
             yield pa.record_batch(
                 [
-                    blob_array(_blobs(column)) if name in self._blobs else column
+                    _blobs(column) if name in self._blobs else column
                     for name, column in zip(batch.schema.names, batch.columns, strict=True)
                 ],
                 schema=self._schema,
             )
 
 
-def _blobs(column: pa.Array) -> list[Any]:
-    """Give the values of a column of bytes, or of references into tars."""
-    from lance.blob import Blob
+def _blobs(column: pa.Array) -> pa.Array:
+    """Make blobs of a column of bytes, or of references into tars; what is empty there is empty bytes.
 
+    Lance's own `blob_array` takes Python values, one by one.
+    """
+    from lance.blob import BlobType
+
+    kind = BlobType()
+    data, tar, offset, size = (field.type for field in kind.storage_type)
     if column.type != REFERENCE:
-        return list(column.to_pylist())
-    return [
-        None
-        if value is None
-        else Blob.from_uri(value["tar"], value["offset"], value["size"])
-        if value["size"]
-        else b""
-        for value in column.to_pylist()
-    ]
+        children = [column.cast(data), *(pa.nulls(len(column), each) for each in (tar, offset, size))]
+    else:
+        sizes = column.field("size")
+        is_empty = pc.equal(sizes, 0)
+        nothing = pa.repeat(pa.scalar(b"", data), len(column))
+        children = [pc.if_else(is_empty, nothing, pa.scalar(None, data))]
+        for name, each in (("tar", tar), ("offset", offset), ("size", size)):
+            children.append(pc.if_else(is_empty, pa.scalar(None, each), column.field(name).cast(each)))
+    names = [field.name for field in kind.storage_type]
+    storage = pa.StructArray.from_arrays(children, names=names, mask=column.is_null())
+    return pa.ExtensionArray.from_storage(kind, storage)
 
 
 def have_data_files(location: Location, names: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL
 from laketag.lake.staged import StagedFiles
 from laketag.lake.writing import AS_IT_IS, BlobFileWriter, DataFileWriter
+from laketag.shards.bodies import binary
 from laketag.shards.record import Piece
 from laketag.shards.samples import TEXT_COLUMNS, Sample
 
@@ -134,11 +135,12 @@ class FragmentWriter:
             # A data file's columns are fixed; what a later shard brings begins a new fragment.
             self._finish()
             self._columns += unknown
-        batch = self._batch()
+        table = self._table()
         if self._file is None:
-            self._file = self._open(batch.schema)
-        self._file.write(batch)
-        self._rows += batch.num_rows
+            self._file = self._open(table.schema)
+        for batch in table.to_batches():
+            self._file.write(batch)
+        self._rows += table.num_rows
         self._bytes += self._size
         self._texts += [sample for _, sample in self._samples]
         self._text_size += sum(_text_bytes(sample) for _, sample in self._samples)
@@ -146,7 +148,7 @@ class FragmentWriter:
         if self._text_size >= _PART_BYTES:
             self._stage_part()
 
-    def _batch(self) -> pa.RecordBatch:
+    def _table(self) -> pa.Table:
         samples = self._samples
         arrays = [
             pa.array([sample.key for _, sample in samples], pa.string()),
@@ -158,13 +160,17 @@ class FragmentWriter:
             # What is written is let go at once: only the text waits for the fragment's end.
             arrays.append(self._values(column))
             fields.append(pa.field(f"member {column}", arrays[-1].type, metadata=storage_metadata(column)))
-        return pa.record_batch(arrays, schema=pa.schema(fields))
+        return pa.table(arrays, schema=pa.schema(fields))
 
-    def _values(self, column: str) -> pa.Array:
+    def _values(self, column: str) -> pa.Array | pa.ChunkedArray:
         if not self.form.is_linked(column):
-            return pa.array([sample.members.pop(column, None) for _, sample in self._samples], pa.binary())
-        places = [(url, sample.places.get(column)) for url, sample in self._samples]
-        return pa.array([place and (address(url), *place) for url, place in places], REFERENCE)
+            return binary([sample.members.pop(column, None) for _, sample in self._samples])
+        places = [sample.places.get(column) for _, sample in self._samples]
+        tars = [address(url) for url, _ in self._samples]
+        offsets, sizes = ([place and place[at] for place in places] for at in (0, 1))
+        values = (pa.array(each, f.type) for each, f in zip((tars, offsets, sizes), REFERENCE, strict=True))
+        is_missing = pa.array([place is None for place in places])
+        return pa.StructArray.from_arrays(list(values), fields=list(REFERENCE), mask=is_missing)
 
     def _open(self, schema: pa.Schema) -> DataFileWriter | BlobFileWriter:
         blobs: Collection[str] = [f"member {column}" for column in self._columns if self.form.is_blob(column)]

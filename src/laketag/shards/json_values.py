@@ -27,7 +27,9 @@ def parse(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_PARSED:
         raise Unreadable(f"the JSON is longer than {MAX_PARSED >> 20} MiB")
     try:
-        value = json.loads(raw)
+        # What begins so is UTF-8, and to look for other encodings takes a while.
+        is_plain = raw[:1] == b"{" and raw[1:2] != b"\0"
+        value = json.loads(raw.decode(errors="surrogatepass") if is_plain else raw)
     except RecursionError:
         raise Unreadable("the JSON is nested too deeply") from None
     except (ValueError, UnicodeDecodeError) as error:

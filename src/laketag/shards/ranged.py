@@ -13,6 +13,7 @@ from laketag.engines import stopping
 from laketag.errors import Interrupted
 from laketag.lake.patience import patiently
 from laketag.shards import remote
+from laketag.shards.bodies import Slabs
 from laketag.shards.shard import Shard
 from laketag.shards.streams import GZIP, GzipStream, Stream, open_local
 
@@ -21,15 +22,16 @@ AHEAD = 4
 _SPARING_BLOCK = 1 << 20
 
 
-def open_stream(shard: Shard, *, sparing: bool = False) -> Stream:
+def open_stream(shard: Shard, slabs: Slabs | None = None, *, sparing: bool = False) -> Stream:
     """Open a shard, wherever it lies; gzip is told by its content.
 
     Args:
         shard: which.
+        slabs: where large bodies of local shards are read to.
         sparing: most bodies will be skipped, so that little should be read ahead.
     """
     if shard.is_local:
-        return open_local(shard.path, sparing=sparing)
+        return open_local(shard.path, slabs)
     stream = RangedStream(shard, block=_SPARING_BLOCK, ahead=1) if sparing else RangedStream(shard)
     return GzipStream(stream) if stream.peek(2) == GZIP else stream
 
@@ -72,6 +74,10 @@ class RangedStream:
             self.position += len(piece)
             size -= len(piece)
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+
+    def body(self, size: int) -> bytes:
+        """Read bytes."""
+        return self.read(size)
 
     def skip(self, size: int) -> int:
         """Go forward; returns how far. What was not asked for yet, and is passed over, is not read."""

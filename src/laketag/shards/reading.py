@@ -112,14 +112,14 @@ def _now(shard: Shard) -> Shard:
 def observe(sample: Sample, observed: Observed, ledger: Ledger) -> None:
     """Take the types of one sample into account."""
     for column, body in sample.members.items():
-        observed.see_member(column, text_kind(column, body) if column in TEXT_COLUMNS else "bytes")
+        observed.see_member(column, text_kind(column, bytes(body)) if column in TEXT_COLUMNS else "bytes")
     for column in sample.places:
         observed.see_member(column, "bytes")
     raw = sample.members.get("json")
     if raw is None:
         return
     try:
-        observed.see_json(parse(raw))
+        observed.see_json(parse(bytes(raw)))
     except Unreadable as reason:
         ledger.skip(f"{sample.key}.json", f"{reason}: the text is kept, and gives no columns")
 

@@ -48,6 +48,8 @@ class Observed:
     def see_member(self, column: str, kind: str) -> None:
         """Widen a member column."""
         old = self.members.get(column)
+        if old == kind:
+            return
         if old is None and len(self.members) >= MAX_MEMBERS:
             raise ShardRefused(
                 f"the shards have more than {MAX_MEMBERS} different extensions (as {column!r}): a name is "

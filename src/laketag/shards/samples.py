@@ -7,9 +7,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeVar
 
 from laketag.errors import ShardRefused
+from laketag.shards.bodies import Slabs
 from laketag.shards.ledger import Ledger
 from laketag.shards.ranged import RangedStream, open_stream
 from laketag.shards.shard import Shard
@@ -24,7 +26,7 @@ _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 _RESERVED = re.compile(r"__[^/]*__")
 
 
-@dataclass
+@dataclass(slots=True)
 class Sample:
     """One row to be."""
 
@@ -32,8 +34,8 @@ class Sample:
     """Folder and name up to the first dot."""
     offset: int
     """Where its first member's header is in the tar."""
-    members: dict[str, bytes] = field(default_factory=dict)
-    """Bodies by column."""
+    members: dict[str, bytes | memoryview] = field(default_factory=dict)
+    """Bodies by column, text as bytes."""
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Offset and size in the tar, by column, of bodies that are not read."""
 
@@ -48,6 +50,8 @@ class Choice:
     """Whether the places must hold in the shard as it is, which a gzip shard's do not."""
     is_sparing: bool = False
     """Whether most bodies are left."""
+    slabs: Slabs = field(default_factory=Slabs)
+    """Where large bodies are read to."""
     taken: int = 0
     """Bytes that were read so far."""
 
@@ -61,6 +65,7 @@ class Unordered(Exception):
     """A key that came back after other keys: the shard must be read by its index."""
 
 
+@lru_cache(maxsize=1)  # asked twice in a row: whether to read a member, and where it belongs
 def split_name(name: str) -> tuple[str, str] | str:
     """Split a member's name into key and column, or say why it belongs to no sample."""
     parts = _NAME.fullmatch(name)
@@ -69,7 +74,7 @@ def split_name(name: str) -> tuple[str, str] | str:
         return "a hidden file" if is_hidden else "its name has no extension"
     key, extension = parts[1], parts[2]
     # Only whole path components count: `__init__` is one, `__a` is not.
-    if any(_RESERVED.fullmatch(part) for part in key.split("/")):
+    if "__" in key and any(_RESERVED.fullmatch(part) for part in key.split("/")):
         return "its name is reserved (__...__) and makes no sample"
     if not extension:
         return "its name has no extension"
@@ -85,7 +90,7 @@ def read_samples(shard: Shard, ledger: Ledger, choice: Choice | None = None) -> 
     choice = choice or Choice()
     seen: set[int] = set()
     sample: Sample | None = None
-    with _counted(open_stream(shard, sparing=choice.is_sparing), choice) as stream:
+    with _counted(open_stream(shard, choice.slabs, sparing=choice.is_sparing), choice) as stream:
         for member in walk(stream, choice.takes):
             place = _place(member, ledger)
             if place is None or not isinstance(member, Member):
@@ -200,4 +205,4 @@ def _add(sample: Sample, column: str, member: Member, ledger: Ledger) -> None:
     elif member.body is None:
         sample.places[column] = member.data, member.size
     else:
-        sample.members[column] = member.body
+        sample.members[column] = bytes(member.body) if column in TEXT_COLUMNS else member.body

@@ -7,8 +7,9 @@ import zlib
 from types import TracebackType
 from typing import Protocol, Self
 
-_BUFFER = 256 << 10
-_SPARING_BUFFER = 4 << 10
+from laketag.shards.bodies import LARGE, Slabs
+
+_LEAST, _MOST = 4 << 10, 256 << 10
 _FEED = 64 << 10
 GZIP = b"\x1f\x8b"
 """What a gzip file begins with."""
@@ -36,6 +37,9 @@ class Stream(Protocol):
     def read(self, size: int) -> bytes:
         """Read bytes; fewer than asked for only at the end."""
 
+    def body(self, size: int) -> bytes | memoryview:
+        """Read like `read`, where that is of use into memory that is taken again when it is let go."""
+
     def skip(self, size: int) -> int:
         """Go forward; returns how far, which is less than asked for only at the end."""
 
@@ -58,20 +62,16 @@ class Seekable(Stream, Protocol):
         """Read bytes anywhere; the position stays."""
 
 
-def open_local(path: str, *, sparing: bool = False) -> Stream:
+def open_local(path: str, slabs: Slabs | None = None) -> Stream:
     """Open a local tar; gzip is told by its content, whatever the name says.
 
     Args:
         path: where it is.
-        sparing: most bodies will be skipped, so that little should be read ahead.
+        slabs: where large bodies are read to, if several tars are read.
     """
     with open(path, "rb") as file:
         is_gzip = file.read(2) == GZIP
-    return (
-        GzipStream(open(path, "rb", buffering=0))
-        if is_gzip
-        else PlainStream(path, _SPARING_BUFFER if sparing else _BUFFER)
-    )
+    return GzipStream(open(path, "rb", buffering=0)) if is_gzip else PlainStream(path, slabs)
 
 
 class _Closing:
@@ -89,15 +89,20 @@ class _Closing:
 
 
 class PlainStream(_Closing):
-    """An uncompressed tar, which can also be read at any offset."""
+    """An uncompressed tar, which can also be read at any offset.
+
+    Large bodies are read straight to where they are written from; headers and small bodies as blocks, which
+    are larger where these lie close together.
+    """
 
     fault: str | None = None
 
-    def __init__(self, path: str, buffer: int = _BUFFER) -> None:
-        """Open the file; so many bytes are read ahead."""
-        self._buffer = buffer
-        self._file = open(path, "rb", buffering=buffer)  # noqa: SIM115  # closed by close()
+    def __init__(self, path: str, slabs: Slabs | None = None) -> None:
+        """Open the file."""
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  # closed by close()
         self._size = os.fstat(self._file.fileno()).st_size
+        self._slabs = slabs or Slabs()
+        self._start, self._block, self._length = 0, b"", _LEAST  # what is at hand, and where it begins
         self.position = self.taken = 0
 
     @property
@@ -107,18 +112,47 @@ class PlainStream(_Closing):
 
     def read(self, size: int) -> bytes:
         """Read bytes; fewer than asked for only at the end."""
-        found = self._file.read(min(size, max(self.left, 0)))
+        at = self.position - self._start
+        found = self._block[at : at + size]
+        if len(found) < size:
+            found += self._beyond(self.position + len(found), size - len(found))
         self.position += len(found)
-        self.taken += len(found)
         return found
+
+    def _beyond(self, at: int, size: int) -> bytes:
+        """Read bytes, and a block with them."""
+        is_near = at - (self._start + len(self._block)) < _LEAST
+        self._length = min(2 * self._length, _MOST) if is_near else _LEAST
+        self._start = at
+        wanted = max(0, min(max(size, self._length), self._size - at))
+        self._block = os.pread(self._file.fileno(), wanted, at)
+        self.taken += len(self._block)
+        return self._block[:size]
+
+    def body(self, size: int) -> bytes | memoryview:
+        """Read bytes; many of them straight to where they are written from."""
+        size = min(size, max(self.left, 0))
+        if size < LARGE:
+            return self.read(size)
+        room = self._slabs.take(size)
+        at = self.position - self._start
+        held = self._block[at : at + size]
+        got = len(held)
+        room[:got] = held
+        while got < size and (more := self._read_into(room[got:], self.position + got)):
+            got += more
+        self.position += got
+        return room[:got]
+
+    def _read_into(self, room: memoryview, at: int) -> int:
+        got = os.preadv(self._file.fileno(), [room], at)
+        self.taken += got
+        return got
 
     def skip(self, size: int) -> int:
         """Go forward; returns how far."""
-        far = min(size, max(self.left, 0))
-        self._file.seek(far, os.SEEK_CUR)
+        far = min(size, max(self._size - self.position, 0))
         self.position += far
-        # A short way lies in the buffer, which was read.
-        self.taken += far if far <= self._buffer else 0
         return far
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -165,6 +199,10 @@ class GzipStream(_Closing):
         del self._ready[:size]
         self.position += len(found)
         return found
+
+    def body(self, size: int) -> bytes:
+        """Read bytes."""
+        return self.read(size)
 
     def skip(self, size: int) -> int:
         """Go forward; returns how far."""

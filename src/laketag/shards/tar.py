@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from laketag.shards.streams import Stream
 
@@ -22,12 +24,12 @@ _OTHER = {
     b"6": "a pipe",
     b"S": "a sparse file",
 }
+_FILE = (b"0", b"\0", b"7")
 _NO_BODY = b"123456"
 
 
-@dataclass(frozen=True)
-class Member:
-    """One file in a tar."""
+class Member(NamedTuple):
+    """One file in a tar; a tuple, since a shard may have millions."""
 
     name: str
     """Its whole name, from whichever header has it."""
@@ -39,7 +41,7 @@ class Member:
     """Offset of its body."""
     size: int
     """Bytes of its body."""
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | memoryview | None = None
     """The body, where it was wanted."""
 
 
@@ -61,7 +63,7 @@ class _Damaged(Exception):
 class _Names:
     """What long-name and PAX headers say of the member that follows them."""
 
-    start: int | None = None
+    start: int
     path: str | None = None
     size: int | None = None
     is_sparse: bool = False
@@ -80,8 +82,8 @@ class _Walk:
     def __init__(self, stream: Stream, wanted: Callable[[Member], bool]) -> None:
         self._stream = stream
         self._wanted = wanted
-        self._names = _Names()
-        self._for_all = _Names()
+        self._names: _Names | None = None
+        self._path_for_all: str | None = None
         self._zeros = 0
         self._next = b""
         self._end_is_told = False
@@ -105,7 +107,7 @@ class _Walk:
         try:
             return self._member(block, at, _check(block))
         except _Damaged as damage:
-            self._names = _Names()
+            self._names = None
             self._next = self._resynchronise()
             end = self._stream.position - len(self._next)
             self._end_is_told = not self._next
@@ -129,19 +131,21 @@ class _Walk:
         kind = block[156:157]
         if kind in b"LKxgX":
             return self._extended(block, at, size)
-        names, self._names = self._names, _Names()
-        name = names.path or self._for_all.path or _name(block)
-        if names.size is not None and kind not in _NO_BODY:
-            size = names.size
-        if kind == b"S":
+        start, path, names, self._names = at, self._path_for_all, self._names, None
+        if names is not None:
+            start = names.start
+            path = names.path or path
+            size = size if names.size is None else names.size
+        name = path or _name(block)
+        what = "file" if kind in _FILE else _OTHER.get(kind, f"a member of type {kind!r}")
+        if kind in _NO_BODY:
+            size = 0
+        elif kind == b"S":
             self._skip_sparse_map(block)
-        what = _OTHER.get(kind, "file" if kind in b"\x000" or kind == b"7" else f"a member of type {kind!r}")
-        if what == "file" and name.endswith("/"):
+        elif what == "file" and name.endswith("/"):
             what = "a directory"
-        if what == "file" and names.is_sparse:
+        elif what == "file" and names is not None and names.is_sparse:
             what = "a sparse file"
-        size = 0 if kind in _NO_BODY else size
-        start = at if names.start is None else names.start
         return self._body(Member(name, what, start, self._stream.position, size))
 
     def _body(self, member: Member) -> list[Member | Lost]:
@@ -153,13 +157,11 @@ class _Walk:
         if member.kind == "file" and member.size <= MAX_BODY and self._wanted(member):
             body = _read_all(self._stream, member.size)
             got = len(body)
+            self._stream.skip(-got % BLOCK)
             member = Member(member.name, member.kind, member.header, member.data, member.size, body)
         else:
-            got = self._stream.skip(member.size)
-        if got < member.size:
-            return self._cut_body(member, got)
-        self._stream.skip(-member.size % BLOCK)
-        return [member]
+            got = self._stream.skip(member.size + -member.size % BLOCK)
+        return self._cut_body(member, got) if got < member.size else [member]
 
     def _cut_body(self, member: Member, got: int) -> list[Member | Lost]:
         self._end_is_told = not self._next
@@ -174,14 +176,19 @@ class _Walk:
             self._end_is_told = True
             return [Lost(at, "cut off inside a header extension")]
         self._stream.skip(-size % BLOCK)
-        names = self._for_all if kind == b"g" else self._names
-        if kind != b"g" and names.start is None:
-            names.start = at
+        names = _Names(at) if kind == b"g" else self._names or _Names(at)
+        is_sound = True
         if kind == b"L":
             names.path = _text(body.rstrip(b"\0"))
-        elif kind != b"K" and not _read_pax(body, names):
-            return [Lost(at, "a damaged PAX header; the next member may go by a shortened name")]
-        return []
+        elif kind != b"K":
+            is_sound = _read_pax(body, names)
+        if kind == b"g":
+            self._path_for_all = names.path or self._path_for_all
+        else:
+            self._names = names
+        if is_sound:
+            return []
+        return [Lost(at, "a damaged PAX header; the next member may go by a shortened name")]
 
     def _skip_sparse_map(self, block: bytes) -> None:
         more = block[482:483] != b"\0"
@@ -201,16 +208,16 @@ class _Walk:
             yield Lost(end, self._stream.fault)
         elif end == 0:
             yield Lost(0, "the file is empty")
-        elif self._names.start is not None:
+        elif self._names is not None:
             yield Lost(self._names.start, "cut off after a header extension")
         elif self._zeros < 2 and not self._end_is_told:
             yield Lost(end, "no end-of-archive blocks: cut off at a member's border, or never finished")
 
 
-def _read_all(stream: Stream, size: int) -> bytes:
+def _read_all(stream: Stream, size: int) -> bytes | memoryview:
     """Read a body; in pieces where its size is only a claim, so that a lie does not reserve memory."""
     if stream.left is not None or size <= 1 << 24:
-        return stream.read(size)
+        return stream.body(size)
     pieces = []
     while size and (piece := stream.read(min(size, 1 << 24))):
         pieces.append(piece)
@@ -224,7 +231,7 @@ def _check(block: bytes) -> int:
         stored = _number(block[148:156])
     except ValueError:
         raise _Damaged("a damaged header") from None
-    unsigned = sum(block) - sum(block[148:156]) + 8 * 32
+    unsigned = _sum(block) - sum(block[148:156]) + 8 * 32
     # Some old writers summed signed bytes.
     if stored != unsigned and stored != unsigned - 256 * sum(b > 127 for b in block[:148] + block[156:]):
         raise _Damaged("a damaged header (its checksum is wrong)")
@@ -237,15 +244,25 @@ def _check(block: bytes) -> int:
     return size
 
 
+def _sum(block: bytes) -> int:
+    """Add up a header's bytes, at a sixth of what `sum` takes.
+
+    Adler-32 holds one more than the sum, modulo 65521, which half a header does not reach.
+    """
+    return (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+
+
 def _number(raw: bytes) -> int:
     if raw[0] & 0x80:
         value = int.from_bytes(raw, "big")
         return value - (1 << 8 * len(raw)) if raw[0] == 0xFF else value & ((1 << (8 * len(raw) - 1)) - 1)
-    text = raw.split(b"\0", 1)[0].strip()
-    if not text:
-        return 0
+    text = raw.rstrip(b"\0 ")
     if not text.isdigit():
-        raise ValueError(text)
+        text = raw.split(b"\0", 1)[0].strip()
+        if not text:
+            return 0
+        if not text.isdigit():
+            raise ValueError(text)
     return int(text, 8)
 
 
