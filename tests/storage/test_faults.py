@@ -26,13 +26,13 @@ STEPS = {
     "reading shards": rb"GET \S*/a\.tar",
     "writing rows": rb"(PUT|POST) \S*/data/",
     "staging an import": rb"PUT \S*/_laketag/import-",
-    "committing an import": rb"PUT \S*/_versions/",
+    "committing an import": rb"PUT \S*/dataset/_versions/",
 }
 TAGGING = {
     "reading images": rb"GET \S*/data/",
     "staging labels": rb"PUT \S*/_laketag/[0-9a-f]{32}/",
     "writing labels": rb"PUT \S*/data/",
-    "committing labels": rb"PUT \S*/_versions/",
+    "committing labels": rb"PUT \S*/dataset/_versions/",
 }
 ROWS = 60
 

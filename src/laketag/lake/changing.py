@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from laketag.errors import CommitError
 from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.location import Location
-from laketag.lake.patience import is_of_the_store, patiently
+from laketag.lake.patience import OF_LANCE, is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
 from laketag.lake.transactions import is_conflict
@@ -19,20 +20,34 @@ if TYPE_CHECKING:
     from lance import LanceDataset
 
 
-def change(location: Location, make: Callable[[LanceDataset], None]) -> None:
+def change(
+    location: Location,
+    make: Callable[[LanceDataset], None],
+    is_made: Callable[[LanceDataset, LanceDataset], bool],
+) -> None:
     """Make a change to the latest version; it is made again where another writer came first.
+
+    Args:
+        location: the dataset's.
+        make: makes it, by a method of Lance's that takes no mark to find it by.
+        is_made: whether it is made in a version, its second argument, that came after the one that the first
+            attempt read. It is asked after an attempt that failed: its answer may only have got lost.
 
     Raises:
         CommitError: others came first at every attempt, or Lance or the store refuses.
     """
     require_put_if_absent(location)
+    work = _Change(location, make, is_made)
     for attempt in range(ATTEMPTS):
         try:
-            patiently(lambda: _make(location, make), is_of_the_store)
-        except OSError as error:
-            if not is_conflict(error):
+            patiently(work.attempt, is_of_the_store)
+        except OF_LANCE as error:
+            if is_conflict(error):
+                time.sleep(min(2.0, 0.05 * 2**attempt))
+            elif isinstance(error, OSError) or is_of_the_store(error):
                 raise CommitError(f"{location.uri} cannot be changed: {first_line(error)}") from error
-            time.sleep(min(2.0, 0.05 * 2**attempt))
+            else:
+                raise
         else:
             return
     raise CommitError(
@@ -40,19 +55,31 @@ def change(location: Location, make: Callable[[LanceDataset], None]) -> None:
     )
 
 
-def _make(location: Location, make: Callable[[LanceDataset], None]) -> None:
-    dataset = open_dataset(location)
-    version = dataset.version
-    try:
-        make(dataset)
-    except OSError as error:
-        # Not to be made twice: the answer may have got lost on its way.
-        if is_of_the_store(error) and open_dataset(location).version != version:
-            raise CommitError(
-                f"{location.uri}: the store did not answer, and the change may have been made; "
-                "`laketag versions` shows it"
-            ) from error
-        raise
+@dataclass
+class _Change:
+    """A change under way, over all its attempts."""
+
+    location: Location
+    make: Callable[[LanceDataset], None]
+    is_made: Callable[[LanceDataset, LanceDataset], bool]
+    before: int | None = None
+    """The version that the first attempt that failed began with."""
+
+    def attempt(self) -> None:
+        dataset = open_dataset(self.location)
+        if self.before is not None and self._has_arrived(self.before, dataset):
+            return
+        version = dataset.version  # the dataset goes along with what is made of it
+        try:
+            self.make(dataset)
+        except OF_LANCE:
+            self.before = self.before or version
+            raise
+
+    def _has_arrived(self, before: int, latest: LanceDataset) -> bool:
+        """Look at each later version: the latest may be another writer's, who changed it on."""
+        start, later = latest.checkout_version(before), range(latest.version, before, -1)
+        return any(self.is_made(start, latest.checkout_version(version)) for version in later)
 
 
 def set_field_metadata(location: Location, metadata: Mapping[str, Mapping[str, str]]) -> None:
@@ -69,4 +96,9 @@ def set_field_metadata(location: Location, metadata: Mapping[str, Mapping[str, s
             cast(Any, {name: dict(m) for name, m in metadata.items()}), replace=True
         )
 
-    change(location, set_it)
+    def is_set(_: LanceDataset, after: LanceDataset) -> bool:
+        fields = {field.name: field.metadata or {} for field in after.schema}
+        wanted = {n: {k.encode(): v.encode() for k, v in m.items()} for n, m in metadata.items()}
+        return all(fields.get(name) == entries for name, entries in wanted.items())
+
+    change(location, set_it, is_set)

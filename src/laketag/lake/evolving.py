@@ -15,6 +15,7 @@ from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
 from laketag.lake.location import Location
+from laketag.lake.patience import is_of_the_store
 from laketag.lake.reading import first_line
 from laketag.lake.transactions import is_conflict
 
@@ -77,7 +78,11 @@ def add_column(
     if name in dataset.schema.names and is_image_like(column):
         raise ColumnError(f"column {name!r} holds bytes, which SQL does not make; give another name")
     if not dataset.get_fragments():
-        change(location, lambda current: _reserve(current, column))
+        change(
+            location,
+            lambda current: _reserve(current, column),
+            lambda _, after: column.name in after.schema.names,
+        )
         return _report(location)
 
     def prepare(current: LanceDataset) -> list[FragmentColumns]:
@@ -113,7 +118,7 @@ def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | Non
             raise ColumnError(f"column {name!r} is the only one; a dataset keeps at least one")
         dataset.drop_columns([name])
 
-    change(location, drop)
+    change(location, drop, lambda _, after: name not in after.schema.names)
     return _report(location)
 
 
@@ -136,7 +141,10 @@ def rename_column(
         if new_name != name:
             _alter(dataset, path=name, name=new_name)
 
-    change(location, rename)
+    def is_renamed(_: LanceDataset, after: LanceDataset) -> bool:
+        return name not in after.schema.names and new_name in after.schema.names
+
+    change(location, rename, is_renamed)
     return _report(location)
 
 
@@ -158,6 +166,7 @@ def cast_column(
     """
     location = Location.of(uri, storage_options)
     wanted = _type(kind)
+    kept: dict[str, str] = {}
 
     def cast_it(dataset: LanceDataset) -> None:
         require_columns(dataset.schema, [name])
@@ -166,21 +175,24 @@ def cast_column(
             raise ColumnError(f"column {name!r} holds bytes; casting it would write every image again")
         if field.type == wanted:
             return
+        kept.update({key.decode(): value.decode() for key, value in (field.metadata or {}).items()})
         try:
             _alter(dataset, path=name, data_type=wanted)
         except (OSError, ValueError) as error:
-            if is_conflict(error):
+            if is_conflict(error) or is_of_the_store(error):
                 raise
             raise ColumnError(
                 f"column {name!r} cannot become {kind}: {first_line(error)}; `laketag add-column` with "
                 f"cast({name} as ...) makes another column of it"
             ) from error
-        if field.metadata:
-            # Lance's cast forgets what made the column.
-            kept = {key.decode(): value.decode() for key, value in field.metadata.items()}
-            set_field_metadata(location, {name: kept})
 
-    change(location, cast_it)
+    def is_cast(_: LanceDataset, after: LanceDataset) -> bool:
+        return name in after.schema.names and bool(after.schema.field(name).type == wanted)
+
+    change(location, cast_it, is_cast)
+    if kept:
+        # Lance's cast forgets what made the column.
+        set_field_metadata(location, {name: kept})
     return _report(location)
 
 

@@ -14,7 +14,13 @@ from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
-from laketag.lake.transactions import ATTEMPT_KEY, COMMIT_KEY, read_transaction, transaction_properties
+from laketag.lake.transactions import (
+    ATTEMPT_KEY,
+    COMMIT_KEY,
+    commit,
+    read_transaction,
+    transaction_properties,
+)
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -146,15 +152,14 @@ def restore(
     number = version_number(latest, version)
     if number == latest.version:
         return RestoreReport(location.uri, number, number)
-    dataset = open_dataset(location, number)
+    open_dataset(location, number)
     require_put_if_absent(location)
     try:
-        _restore(dataset)
+        return RestoreReport(location.uri, _restore(location, latest.version, number), number)
     except (OSError, ValueError) as error:
         raise CommitError(
             f"version {number} of {location.uri} cannot be restored: {first_line(error)}"
         ) from error
-    return RestoreReport(location.uri, open_dataset(location).version, number)
 
 
 def version_number(dataset: LanceDataset, version: int | str) -> int:
@@ -173,9 +178,12 @@ def version_number(dataset: LanceDataset, version: int | str) -> int:
     raise DatasetError(f"no version is named {text!r}; give a number, or one of these names: {have}")
 
 
-def _restore(dataset: Any) -> None:
-    # Lance gives this one method no types.
-    dataset.restore()
+def _restore(location: Location, latest: int, number: int) -> int:
+    import lance
+
+    transaction = lance.Transaction(latest, lance.LanceOperation.Restore(number))
+    # It holds no fragments: on top of whatever others commit meanwhile it means the same.
+    return commit(location, transaction, max_retries=20)
 
 
 def _name_version(dataset: LanceDataset, name: str) -> None:

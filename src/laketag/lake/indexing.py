@@ -14,6 +14,7 @@ from laketag.errors import ColumnError
 from laketag.lake.changing import change
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.location import Location
+from laketag.lake.patience import is_of_the_store
 from laketag.lake.reading import first_line
 from laketag.lake.transactions import is_conflict
 
@@ -96,14 +97,27 @@ def _built(location: Location, column: str, kind: str) -> None:
         try:
             _build(dataset, column, kind)
         except (ValueError, TypeError, NotImplementedError, OSError) as error:
-            if is_conflict(error):
+            if is_conflict(error) or is_of_the_store(error):
                 raise
             held = dataset.schema.field(column).type
             raise ColumnError(
                 f"no {kind} index on column {column!r}, which is {held}: {first_line(error)}"
             ) from error
 
-    change(location, build)
+    def is_built(before: LanceDataset, after: LanceDataset) -> bool:
+        return bool(_segments(after, column) - _segments(before, column))
+
+    change(location, build, is_built)
+
+
+def _segments(dataset: LanceDataset, column: str) -> set[str]:
+    """Name the parts of a column's index; each has a name of its own, in every build."""
+    return {
+        str(segment.uuid)
+        for each in dataset.describe_indices()
+        if each.name == _name(column)
+        for segment in each.segments
+    }
 
 
 def _build(dataset: LanceDataset, column: str, kind: str) -> None:

@@ -24,7 +24,9 @@ _REFUSED = re.compile(r"status code: 4(?!08|29)")
 
 
 def is_of_the_store(error: Exception) -> bool:
-    """Whether an error of Lance's tells of a store that does not answer, or not for now."""
+    """Whether an error, of Lance's or of ours made from it, tells of a store that does not answer for now."""
+    if isinstance(error, StoreError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     text = str(error)
     return isinstance(error, OF_LANCE) and "Error performing" in text and not _REFUSED.search(text)
 

@@ -103,7 +103,7 @@ class PlainStream(_Closing):
         self._size = os.fstat(self._file.fileno()).st_size
         self._slabs = slabs or Slabs()
         self._start, self._block, self._length = 0, b"", _LEAST  # what is at hand, and where it begins
-        self.position = self.taken = 0
+        self.position = self.taken = self._read_to = 0
 
     @property
     def left(self) -> int:
@@ -120,14 +120,19 @@ class PlainStream(_Closing):
         return found
 
     def _beyond(self, at: int, size: int) -> bytes:
-        """Read bytes, and a block with them."""
-        is_near = at - (self._start + len(self._block)) < _LEAST
-        self._length = min(2 * self._length, _MOST) if is_near else _LEAST
-        self._start = at
-        wanted = max(0, min(max(size, self._length), self._size - at))
-        self._block = os.pread(self._file.fileno(), wanted, at)
-        self.taken += len(self._block)
-        return self._block[:size]
+        """Read bytes, and a block with them; what was passed over shortly before them, too."""
+        gap = at - self._read_to if at - self._read_to < _LEAST else None
+        self._length = _LEAST if gap is None else min(2 * self._length, _MOST)
+        gap = gap or 0
+        self._start = at - gap
+        wanted = max(0, min(gap + max(size, self._length), self._size - self._start))
+        self._block = os.pread(self._file.fileno(), wanted, self._start)
+        self._count(self._start, len(self._block))
+        return self._block[gap : gap + size]
+
+    def _count(self, start: int, size: int) -> None:
+        self.taken += size
+        self._read_to = start + size
 
     def body(self, size: int) -> bytes | memoryview:
         """Read bytes; many of them straight to where they are written from."""
@@ -146,7 +151,7 @@ class PlainStream(_Closing):
 
     def _read_into(self, room: memoryview, at: int) -> int:
         got = os.preadv(self._file.fileno(), [room], at)
-        self.taken += got
+        self._count(at, got)
         return got
 
     def skip(self, size: int) -> int:

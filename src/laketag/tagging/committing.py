@@ -132,7 +132,7 @@ def _make_way(assembly: Assembly, work: str, *, commit_only: bool) -> None:
         if names:
             current.drop_columns(names)
 
-    change(assembly.location, drop)
+    change(assembly.location, drop, lambda _, after: not assembly.in_the_way(after))
 
 
 def _checked(assembly: Assembly) -> Callable[[LanceDataset], list[FragmentColumns]]:
