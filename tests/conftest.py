@@ -17,6 +17,7 @@ from laketag.engines.protocol import Engine
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--rounds 10` kills and restarts ten times where the default run does it three times."""
     parser.addoption("--fault-seconds", type=float, default=3.0, help="how long a store fails in each step")
+    parser.addoption("--fuzz", type=int, default=40, help="mutants of each kind in tests with random damage")
     parser.addoption("--rounds", type=int, default=3, help="rounds of every test that kills at random")
 
 

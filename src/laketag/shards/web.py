@@ -65,7 +65,12 @@ def _get(address: str, start: int, length: int) -> tuple[bytes, Any, int]:
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
             # Not more than was asked for: a server without ranges would send the whole shard.
-            return answer.read(length), answer.headers, answer.status
+            announced = min(length, answer.length or 0)
+            found = answer.read(length)
+            # Told how much to read, Python takes a connection that ends in mid-answer for the end.
+            if len(found) < announced:
+                raise OSError(f"{shown} cannot be read: the connection ended in mid-answer")
+            return found, answer.headers, answer.status
     except urllib.error.HTTPError as error:
         with error:
             if error.code == http.client.NOT_FOUND:
