@@ -7,11 +7,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,23 @@ def result_file(name: str, ending: str, *, long: bool) -> Path:
     """Say where a result lies: `NAME.json` of the long form, `NAME.short.json` of the other."""
     RESULTS.mkdir(exist_ok=True)
     return RESULTS / (f"{name}.{ending}" if long else f"{name}.short.{ending}")
+
+
+def python_path(*folders: Path) -> str:
+    """Give the search path for a program: these folders, and what this process finds laketag by."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def environment(name: str, needs: Sequence[str]) -> Path:
+    """Give the Python of an environment with these packages, made where it is not there; git ignores it."""
+    folder = Path(__file__).parent / f".venv-{name}"
+    stamp = folder / "needs.txt"
+    if not stamp.exists() or stamp.read_text().split() != list(needs):
+        print(f"{name}: making its environment", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        # This environment's pip installs for it: to bring a pip along takes longer than most packages.
+        pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet"]
+        subprocess.run([*pip, "--disable-pip-version-check", *needs], check=True)
+        stamp.write_text("\n".join(needs))
+    return folder / "bin" / "python"

@@ -1,6 +1,7 @@
-"""Write the figures of `benchmarks/results/` into `benchmarks/README.md`; `--check` only compares.
+"""Write the figures of `benchmarks/results/` into the pages that show them; `--check` only compares.
 
-A cell's figure stands between `<!-- NAME: KEY -->` and the next `|`.
+A cell's figure stands between `<!-- NAME: KEY -->` and the next `|`. One that is not of the long form says
+so.
 """
 
 from __future__ import annotations
@@ -10,31 +11,35 @@ import re
 import sys
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / name for name in ("benchmarks/README.md",)]
 _FIGURE = re.compile(r"(<!-- (\w+): (.*?) -->)[^|<]*")
 
 
 def filled(text: str) -> str:
     """Fill in every figure of a text."""
+    return _FIGURE.sub(lambda match: f"{match[1]} {_said(match[2], match[3])} ", text)
 
-    def figure(match: re.Match[str]) -> str:
-        result = json.loads((BENCHMARKS / "results" / f"{match[2]}.json").read_text())
-        value = result["figures"][match[3]]
-        return f"{match[1]} {value:,.2f} " if isinstance(value, float) else f"{match[1]} {value:,} "
 
-    return _FIGURE.sub(figure, text)
+def _said(name: str, key: str) -> str:
+    file = ROOT / "benchmarks" / "results" / f"{name}.json"
+    if not file.exists():
+        return "not run yet"
+    result = json.loads(file.read_text())
+    value = result["figures"][key]
+    said = value if isinstance(value, str) else f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+    return said if result.get("form", "long") == "long" else f"{said} (short form)"
 
 
 def main() -> int:
-    """Write the table, or say that it is stale."""
-    page = BENCHMARKS / "README.md"
-    before = page.read_text()
-    after = filled(before)
+    """Write the pages, or say which are stale."""
+    stale = [page for page in PAGES if filled(page.read_text()) != page.read_text()]
     if "--check" in sys.argv:
-        if after != before:
-            print("benchmarks/README.md is stale: python scripts/benchmark_table.py", file=sys.stderr)
-        return int(after != before)
-    page.write_text(after)
+        for page in stale:
+            print(f"{page.relative_to(ROOT)} is stale: python scripts/benchmark_table.py", file=sys.stderr)
+        return int(bool(stale))
+    for page in stale:
+        page.write_text(filled(page.read_text()))
     return 0
 
 

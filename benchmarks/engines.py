@@ -1,0 +1,89 @@
+"""The same photographs on each engine: start-up apart, one worker and two, beside two other programs.
+
+python benchmarks/engines.py [--long] [--images 10000] [--rounds 1]
+
+The other programs are the vendor page's (Ray Data over fragments) and lance-ray's `add_columns`, with two
+workers each, as in `peers.py`, whose environments they share. The model is nsfw.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import bars
+import bench
+import samples
+from trials import PEERS, Peer, photographed
+
+ENGINES = ("local", "ray", "spark")
+OURS = [
+    Peer(f"laketag {engine}, {count}", "laketag_tag", arguments=(engine, str(count)))
+    for engine in ENGINES
+    for count in (1, 2)
+]
+THEIRS = [peer for peer in PEERS if peer.name in ("vendor's page", "lance-ray")]
+
+
+def one_round(folder: Path, photographs: list[bytes]) -> dict[str, Any]:
+    """Time every side once, one after the other."""
+    found: dict[str, Any] = {}
+    for peer in (*OURS, *THEIRS):
+        found |= photographed(peer, folder, photographs)
+    return found
+
+
+def main() -> None:
+    asked = bench.asked(__doc__, images=(120, 10_000), rounds=(1, 1))
+    for peer in THEIRS:
+        peer.python()
+    folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
+    try:
+        photographs = samples.photographs(asked.images)
+        rounds = [one_round(folder, photographs) for _ in range(asked.rounds)]
+    finally:
+        shutil.rmtree(folder)
+    figures: dict[str, Any] = {"images": asked.images, "rounds": asked.rounds}
+    figures |= {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    figures |= ratios(figures)
+    bench.finish("engines", figures, long=asked.long)
+    bars.draw("engines", pictured(figures), long=asked.long)
+
+
+def ratios(figures: dict[str, Any]) -> dict[str, float]:
+    """Compare workers, engines and programs, start-up taken off."""
+
+    def taken(name: str, unit: str = "seconds") -> float:
+        return float(figures[f"{name}: nsfw: {unit} less start-up"])
+
+    found = {}
+    for engine in ENGINES:
+        found[f"ratio {engine}, 1 worker / 2 workers"] = taken(f"laketag {engine}, 1") / taken(
+            f"laketag {engine}, 2"
+        )
+        for peer in THEIRS:
+            for unit in ("seconds", "CPU seconds"):
+                found[f"ratio {peer.name} / laketag {engine}: {unit}"] = taken(peer.name, unit) / taken(
+                    f"laketag {engine}, 2", unit
+                )
+    return found
+
+
+def pictured(figures: dict[str, Any]) -> bars.Chart:
+    """Show images a second, and start-up."""
+    names = [peer.name for peer in (*OURS, *THEIRS)]
+    panels = [
+        bars.Panel(title, {name: [figures[f"{name}: nsfw: {key}"]] for name in names})
+        for title, key in (
+            ("images/s, start-up apart", "images/s"),
+            ("start-up, seconds", "start-up seconds"),
+        )
+    ]
+    return bars.Chart(f"nsfw on {figures['images']:,} photographs, by engine and workers", ("nsfw",), panels)
+
+
+if __name__ == "__main__":
+    main()
