@@ -1,4 +1,4 @@
-"""A proxy before a store that fails on purpose: for a while, from the first request of a kind on."""
+"""A proxy before a store that fails on purpose, from the first request of a kind on, is slow, and counts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 KINDS = ("reset", "503", "refuse", "hang")
+_REQUEST = re.compile(rb"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.1\r\n")
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _EXPIRED = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
@@ -35,6 +36,12 @@ class Proxy:
     """How long it fails."""
     failed: int = 0
     """Requests, or attempts to connect, that met a fault."""
+    delay: float = 0.0
+    """Seconds that every request takes longer."""
+    asked: list[str] = field(default_factory=list)
+    """Every request so far: `GET /bucket/key?...`."""
+    connections: int = 0
+    """Made so far."""
     _until: float = 0.0
     _begun: bool = False
     _skip: int = 0
@@ -66,6 +73,13 @@ class Proxy:
                 self.failed += 1
                 return self.kind
             return ""
+
+    def take(self, request: bytes) -> None:
+        """Note a request, and let it wait."""
+        begins = _REQUEST.match(request)
+        if begins:
+            self.asked.append(f"{begins[1].decode()} {begins[2].decode()}")
+            time.sleep(self.delay)
 
     def refuses(self) -> bool:
         """Whether connections are refused now."""
@@ -102,6 +116,7 @@ def _listen(proxy: Proxy, server: socket.socket, ended: threading.Event) -> None
         if proxy.refuses():
             _reset(client)
             continue
+        proxy.connections += 1
         threading.Thread(target=_serve, args=(proxy, client), daemon=True).start()
 
 
@@ -111,6 +126,7 @@ def _serve(proxy: Proxy, client: socket.socket) -> None:
         answers = threading.Thread(target=_answer, args=(store, client, loses), daemon=True)
         answers.start()
         while request := client.recv(1 << 16):
+            proxy.take(request)
             fault = proxy.fault(request)
             if fault in ("503", "expired"):
                 client.sendall(_BUSY if fault == "503" else _EXPIRED)

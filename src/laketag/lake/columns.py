@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.location import Location
+from laketag.lake.session import delete_file, session_of
+
+if TYPE_CHECKING:
+    from lance.file import LanceFileReader
 
 _SAMPLED_BATCHES = 32
 _SAMPLED_ROWS = 8  # of each of these batches
@@ -40,14 +45,9 @@ def write_column_file(
         schema: the exact types.
         batches: together as long as the fragment, null where there is nothing to say.
     """
-    from lance.file import LanceFileWriter
-
     name = f"{uuid.uuid4().hex}.lance"
-    options = dict(location.storage_options)
     bare = pa.schema([pa.field(field.name, field.type) for field in schema])
-    writer = LanceFileWriter(
-        f"{location.uri}/data/{name}", bare, version=storage_version, storage_options=options
-    )
+    writer = session_of(location).open_writer(f"data/{name}", schema=bare, version=storage_version)
     for batch in batches:
         writer.write_batch(batch)
     # Not a `with`: leaving one by an exception closes the writer, and a short file would look whole.
@@ -72,8 +72,15 @@ def write_verified(
     """
     witness = _Witness()
     file = write_column_file(location, storage_version, schema, witness.watched(batches))
-    verify_column_file(location, file, schema, rows)
-    witness.check(location, file, schema)
+    reader = _reader(location, file)
+    _verify(reader, file, schema, rows)
+    plain = [each.name for each in schema if not pa.types.is_nested(each.type)]
+    if len(plain) == len(schema):
+        witness.check(file, *witness.read_back(reader))
+    else:
+        # Vectors and the like are read back in the sample only: they are what weighs.
+        nulls, _ = witness.read_back(_reader(location, file, plain)) if plain else ({}, None)
+        witness.check(file, nulls, reader.take_rows(witness.rows).to_table() if witness.rows else None)
     return file
 
 
@@ -85,7 +92,10 @@ def verify_column_file(location: Location, file: ColumnFile, schema: pa.Schema, 
     Raises:
         CommitError: it is short, long or of other types.
     """
-    reader = _reader(location, file, None)
+    _verify(_reader(location, file), file, schema, rows)
+
+
+def _verify(reader: LanceFileReader, file: ColumnFile, schema: pa.Schema, rows: int) -> None:
     found = reader.metadata().schema
     if reader.num_rows() != rows:
         raise CommitError(
@@ -117,25 +127,27 @@ class _Witness:
             self._seen += len(batch)
             yield batch
 
-    def check(self, location: Location, file: ColumnFile, schema: pa.Schema) -> None:
-        if not self.rows:
+    def read_back(self, reader: LanceFileReader) -> tuple[dict[str, int], pa.Table]:
+        """Count the nulls of a file that was written, and take the sampled rows out of it."""
+        nulls: Counter[str] = Counter()
+        some, seen, rows = [], 0, np.array(self.rows, np.int64)
+        for batch in reader.read_all(batch_size=1 << 16).to_batches():
+            nulls.update({name: batch[name].null_count for name in batch.schema.names})
+            here = rows[(rows >= seen) & (rows < seen + len(batch))] - seen
+            some.append(batch.take(pa.array(here)))
+            seen += len(batch)
+        return nulls, pa.Table.from_batches(some) if some else None
+
+    def check(self, file: ColumnFile, nulls: Mapping[str, int], read: pa.Table | None) -> None:
+        if not self.rows or read is None:
             return
-        # Vectors and the like are read back in the sample only: they are what weighs.
-        plain = [each.name for each in schema if not pa.types.is_nested(each.type)]
-        nulls = dict.fromkeys(plain, 0)
-        for batch in (
-            _reader(location, file, plain).read_all(batch_size=1 << 16).to_batches() if plain else ()
-        ):
-            for name in plain:
-                nulls[name] += batch[name].null_count
-        for name in plain:
-            if nulls[name] != self.nulls[name]:
+        for name, count in nulls.items():
+            if count != self.nulls[name]:
                 raise CommitError(
-                    f"column file {file.name} has {nulls[name]} nulls in {name!r} where "
+                    f"column file {file.name} has {count} nulls in {name!r} where "
                     f"{self.nulls[name]} were written; nothing is committed, run the same command again"
                 )
-        read = _reader(location, file, None).take_rows(self.rows).to_table()
-        for name in schema.names:
+        for name in read.column_names:
             meant = [value for batch in self.values for value in batch[name].to_pylist()]
             # As text: a NaN is equal to itself there.
             if repr(read[name].to_pylist()) != repr(meant):
@@ -145,17 +157,10 @@ class _Witness:
                 )
 
 
-def _reader(location: Location, file: ColumnFile, columns: list[str] | None) -> Any:
-    from lance.file import LanceFileReader
-
-    uri, options = f"{location.uri}/data/{file.name}", dict(location.storage_options)
-    return LanceFileReader(uri, storage_options=options, columns=columns)
+def _reader(location: Location, file: ColumnFile, columns: list[str] | None = None) -> LanceFileReader:
+    return session_of(location).open_reader(f"data/{file.name}", columns)
 
 
 def delete_data_file(location: Location, name: str) -> None:
     """Delete a file under `data/` that no version refers to; one that is gone is no error."""
-    from lance.file import LanceFileSession
-
-    session = LanceFileSession(f"{location.uri}/data", storage_options=dict(location.storage_options))
-    if session.contains(name):
-        session.delete_file(name)
+    delete_file(location, f"data/{name}")

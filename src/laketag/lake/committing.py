@@ -7,15 +7,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
-from laketag.lake.dataset import all_ids, leaf_ids, open_dataset
+from laketag.lake.dataset import all_ids, leaf_ids, open_dataset, path_of
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
+from laketag.lake.session import many
 from laketag.lake.transactions import COMMIT_KEY, commit, is_conflict, version_with
 
 if TYPE_CHECKING:
@@ -252,7 +254,7 @@ def _extended(dataset: LanceDataset, columns: pa.Schema) -> tuple[Any, str]:
 
     smallest = min(dataset.get_fragments(), key=lambda fragment: fragment.metadata.num_rows)
     extended, schema = smallest.merge_columns(nulls, columns=[])
-    return schema, str(extended.files[-1].path)
+    return schema, path_of(extended.files[-1])
 
 
 def _attach(metadata: FragmentMetadata, made: DataFile, modified: Sequence[int]) -> None:
@@ -273,6 +275,6 @@ def _data_file(file: ColumnFile, fields: list[int], storage_version: str) -> Dat
 def delete_unused(location: Location, made: Iterable[ColumnFile], used: Sequence[FragmentColumns]) -> None:
     """Delete the column files of attempts that lost to another writer."""
     kept = {unit.file.name for unit in used}
-    for file in made:
-        if file.name not in kept:
-            delete_data_file(location, file.name)
+    unused = [file.name for file in made if file.name not in kept]
+    for _ in many(location, partial(delete_data_file, location), unused):
+        pass

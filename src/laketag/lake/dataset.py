@@ -13,7 +13,7 @@ from laketag.lake.patience import what_the_store_said
 
 if TYPE_CHECKING:
     from lance import LanceDataset as LanceDataset  # for the layers above, which do not import lance
-    from lance.fragment import FragmentMetadata
+    from lance.fragment import DataFile, FragmentMetadata
 
 IMAGE_NAMES = (
     *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jp2", "ppm", "pgm"),
@@ -134,15 +134,20 @@ def source(fragment: FragmentMetadata, ids: Sequence[int]) -> str:
     Where the fragment holds none of them (they are null), any file of it names its rows as well.
     """
     files = dict.fromkeys(file for field in ids if (file := data_file(fragment, field)))
-    return " ".join(files) or str(fragment.files[0].path)
+    return " ".join(files) or path_of(fragment.files[0])
 
 
 def data_file(fragment: FragmentMetadata, field_id: int) -> str | None:
     """Name the data file that holds a field of a fragment; None where the fragment has none (all null)."""
     for file in fragment.files:
         if field_id in file.fields:
-            return str(file.path)
+            return path_of(file)
     return None
+
+
+def path_of(file: DataFile) -> str:
+    """Give a data file's name below `data/`."""
+    return file._path  # pylance's own `path` makes a class at every call: most of what a plan would take
 
 
 def _list(names: Sequence[str]) -> str:

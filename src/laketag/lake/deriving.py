@@ -16,6 +16,7 @@ from laketag.errors import BadSQL, ColumnError
 from laketag.lake import sql
 from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
+from laketag.lake.dataset import path_of
 from laketag.lake.location import Location
 from laketag.lake.reading import address, first_line
 
@@ -163,7 +164,7 @@ class _Values:
 
 def _key(fragment: Any) -> tuple[object, ...]:
     metadata = fragment.metadata
-    files = tuple((str(file.path), tuple(file.fields)) for file in metadata.files)
+    files = tuple((path_of(file), tuple(file.fields)) for file in metadata.files)
     return (fragment.fragment_id, metadata.physical_rows, files)
 
 

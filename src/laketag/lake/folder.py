@@ -8,13 +8,11 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from laketag.lake.location import Location
-
-if TYPE_CHECKING:
-    from lance.file import LanceFileSession
+from laketag.lake.session import delete_file, many, session_of
 
 _PART = ".part"
 
@@ -35,7 +33,7 @@ class Folder:
         if self.location.is_local:
             path = self._path
             return sorted(each.name for each in path.iterdir() if each.is_file()) if path.is_dir() else []
-        return sorted(name for name in self._session().list() if "/" not in name)
+        return sorted(name for name in session_of(self.location).list() if "/" not in name)
 
     @contextmanager
     def placed(self, name: str) -> Iterator[Path]:
@@ -44,7 +42,7 @@ class Folder:
             with tempfile.TemporaryDirectory(prefix="laketag-") as scratch:
                 file = Path(scratch, "file")
                 yield file
-                self._session().upload_file(str(file), name)
+                session_of(self.location).upload_file(str(file), name)
             return
         self._path.mkdir(parents=True, exist_ok=True)
         part = self._path / f".{name}.{uuid.uuid4().hex}{_PART}"
@@ -66,7 +64,7 @@ class Folder:
             with suppress(FileNotFoundError):
                 return (self._path / name).read_bytes()
             return None
-        session = self._session()
+        session = session_of(self.location)
         if not session.contains(name):
             return None
         with tempfile.TemporaryDirectory(prefix="laketag-") as scratch:
@@ -80,10 +78,8 @@ class Folder:
             for name in names:
                 (self._path / name).unlink(missing_ok=True)
             return
-        session = self._session()
-        for name in names:
-            if session.contains(name):
-                session.delete_file(name)
+        for _ in many(self.location, partial(delete_file, self.location), list(names)):
+            pass
 
     def sweep(self, names: Iterable[str]) -> None:
         """Delete what killed writers left of files that are there now; a store keeps nothing of them."""
@@ -105,11 +101,6 @@ class Folder:
             # Another run of the same work finished this file, and swept the folder.
             if not (self._path / name).exists():
                 raise
-
-    def _session(self) -> LanceFileSession:
-        from lance.file import LanceFileSession
-
-        return LanceFileSession(self.location.uri, storage_options=dict(self.location.storage_options))
 
 
 def _flush(file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from laketag.lake.dataset import column_ids, source
 from laketag.lake.reading import RowRange, ranges_of
@@ -46,13 +46,9 @@ def moves(dataset: LanceDataset, columns: Sequence[str], since: int) -> Iterator
 
     known = lance.LanceOperation
     ids = column_ids(dataset, columns)
-    for version in range(since + 1, dataset.version + 1):
-        transaction = read_transaction(dataset, version)
-        operation = None if transaction is None else transaction.operation
+    for version, operation in _operations(dataset, since):
         if isinstance(operation, known.Rewrite):
-            for group in operation.groups:
-                old = tuple(_rows(fragment, ids) for fragment in group.old_fragments)
-                yield Rewrite(version, old, tuple(_rows(fragment, ids) for fragment in group.new_fragments))
+            yield from _rewrites(version, operation, ids)
         elif isinstance(operation, known.Update):
             is_in_place = not set(ids).isdisjoint(operation.fields_modified)
             made = [*operation.new_fragments, *(operation.updated_fragments if is_in_place else ())]
@@ -63,7 +59,15 @@ def moves(dataset: LanceDataset, columns: Sequence[str], since: int) -> Iterator
 
 def rewrites(dataset: LanceDataset, columns: Sequence[str], since: int = 0) -> list[Rewrite]:
     """List the compactions after a version, as `moves` does."""
-    return [move for move in moves(dataset, columns, since) if isinstance(move, Rewrite)]
+    import lance
+
+    ids = column_ids(dataset, columns)
+    return [
+        one
+        for version, operation in _operations(dataset, since)
+        if isinstance(operation, lance.LanceOperation.Rewrite)
+        for one in _rewrites(version, operation, ids)
+    ]
 
 
 def rewritten(
@@ -80,6 +84,8 @@ def rewritten(
     Returns the sources that came about; a transaction that was cleaned away explains nothing.
     """
     found: set[str] = set()
+    if not known:
+        return frozenset()
     for rewrite in rewrites(dataset, columns, since):
         if all(rows.source in known or rows.source in found for rows in rewrite.old):
             found.update(rows.source for rows in rewrite.new)
@@ -105,8 +111,22 @@ def is_restored(dataset: LanceDataset, since: int) -> bool:
     """Whether an earlier version was made the latest one after a version."""
     import lance
 
-    made = (read_transaction(dataset, version) for version in range(since + 1, dataset.version + 1))
-    return any(one is not None and isinstance(one.operation, lance.LanceOperation.Restore) for one in made)
+    made = (operation for _, operation in _operations(dataset, since))
+    return any(isinstance(operation, lance.LanceOperation.Restore) for operation in made)
+
+
+def _operations(dataset: LanceDataset, since: int) -> Iterator[tuple[int, Any]]:
+    """Give what made each version after one, the oldest first; what was cleaned away is left out."""
+    for version in range(since + 1, dataset.version + 1):
+        transaction = read_transaction(dataset, version)
+        if transaction is not None:
+            yield version, transaction.operation
+
+
+def _rewrites(version: int, operation: Any, ids: Sequence[int]) -> Iterator[Rewrite]:
+    for group in operation.groups:
+        old = tuple(_rows(fragment, ids) for fragment in group.old_fragments)
+        yield Rewrite(version, old, tuple(_rows(fragment, ids) for fragment in group.new_fragments))
 
 
 def _rows(fragment: FragmentMetadata, ids: Sequence[int]) -> RowRange:

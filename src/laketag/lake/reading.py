@@ -22,7 +22,7 @@ _IO_BUFFER = 64 << 20
 _BATCH_BYTES = 8 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RowRange:
     """Physical rows of one fragment, deleted ones included."""
 

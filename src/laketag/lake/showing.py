@@ -12,6 +12,7 @@ import pyarrow as pa
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset
 from laketag.lake.location import Location
+from laketag.lake.session import session_of
 from laketag.lake.staged import ROOT, StagedFiles
 
 _LABELS = "labels"
@@ -95,7 +96,7 @@ def _staged_jobs(location: Location) -> tuple[JobShown, ...]:
     last: dict[str, str] = {}
     for name in StagedFiles(location, "").names():
         *folders, file = name.split("/")
-        if folders[-1:] == [_LABELS]:
+        if _LABELS in folders:
             job = folders[0]
             rows[job] = rows.get(job, 0) + int(file.split(".")[1])
             last[job] = name
@@ -104,11 +105,8 @@ def _staged_jobs(location: Location) -> tuple[JobShown, ...]:
 
 def _tagger(location: Location, name: str) -> str | None:
     """Tell the tagger from the columns in a staged file's footer: each has an error and a digest column."""
-    from lance.file import LanceFileSession
-
-    session = LanceFileSession(f"{location.uri}/{ROOT}", storage_options=dict(location.storage_options))
     try:
-        columns = session.open_reader(name).metadata().schema.names
+        columns = session_of(location).open_reader(f"{ROOT}/{name}").metadata().schema.names
     except (OSError, ValueError):  # committed and deleted since it was listed
         return None
     names = [column.removesuffix("_ERROR") for column in columns if column.endswith("_ERROR")]

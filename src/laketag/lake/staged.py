@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 import pyarrow as pa
 
 from laketag.lake.location import Location
-
-if TYPE_CHECKING:
-    from lance.file import LanceFileSession
+from laketag.lake.session import delete_file, many, session_of
 
 ROOT = "_laketag"
 
@@ -25,20 +23,26 @@ class StagedFiles:
     folder: str
     """Its name below `_laketag/`; plain ASCII."""
 
+    def inner(self, name: str) -> StagedFiles:
+        """Give a folder inside this one."""
+        return StagedFiles(self.location, f"{self.folder}/{name}")
+
     def names(self) -> list[str]:
         """Every staged file, sorted; leftovers of killed writes are left out."""
-        names = self._session().list()
-        return sorted(
-            name for name in names if not name.rsplit("/", 1)[-1].startswith(".") and ".tmp" not in name
-        )
+        return [
+            name
+            for name in self.all_names()
+            if not name.rsplit("/", 1)[-1].startswith(".") and ".tmp" not in name
+        ]
 
     def all_names(self) -> list[str]:
         """Every file, with leftovers of killed writes."""
-        return sorted(self._session().list())
+        base = self._path("")
+        return sorted(name.removeprefix(base) for name in session_of(self.location).list(base.rstrip("/")))
 
     def write(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> int:
         """Stage a table under a name that no other write uses; returns the bytes written."""
-        writer = self._session().open_writer(name, schema=table.schema)
+        writer = session_of(self.location).open_writer(self._path(name), schema=table.schema)
         for key, value in (metadata or {}).items():
             writer.add_schema_metadata(key, value)
         for batch in table.to_batches():
@@ -48,26 +52,22 @@ class StagedFiles:
 
     def read(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a staged file; `schema.metadata` of the table holds what `write` was given."""
-        return self._session().open_reader(name, columns).read_all().to_table()
+        return session_of(self.location).open_reader(self._path(name), columns).read_all().to_table()
 
     def metadata(self, name: str) -> dict[str, str]:
         """What `write` was given beside the table, from the file's footer alone."""
-        schema = self._session().open_reader(name).metadata().schema
+        schema = session_of(self.location).open_reader(self._path(name)).metadata().schema
         return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
 
     def contains(self, name: str) -> bool:
         """Whether there is such a file."""
-        return bool(self._session().contains(name))
+        return bool(session_of(self.location).contains(self._path(name)))
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete staged files; one that is gone already is no error."""
-        session = self._session()
-        for name in names:
-            if session.contains(name):
-                session.delete_file(name)
+        paths = [self._path(name) for name in names]
+        for _ in many(self.location, partial(delete_file, self.location), paths):
+            pass
 
-    def _session(self) -> LanceFileSession:
-        from lance.file import LanceFileSession
-
-        base = f"{self.location.uri}/{ROOT}/{self.folder}".rstrip("/")
-        return LanceFileSession(base, storage_options=dict(self.location.storage_options))
+    def _path(self, name: str) -> str:
+        return f"{ROOT}/{self.folder}/{name}" if self.folder else f"{ROOT}/{name}"

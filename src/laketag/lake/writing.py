@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
-from laketag.lake.dataset import exists
+from laketag.lake.dataset import exists, path_of
 from laketag.lake.links import REFERENCE
 from laketag.lake.location import Location
+from laketag.lake.session import many, session_of
 
 STORAGE_VERSION = "2.2"
 """The file format of a dataset that laketag makes."""
@@ -125,7 +126,7 @@ class BlobFileWriter:
             )
             [fragment] = fragments
             [file] = fragment.files
-            self._file = ColumnFile(str(file.path), fragment.physical_rows, file.file_size_bytes or 0)
+            self._file = ColumnFile(path_of(file), fragment.physical_rows, file.file_size_bytes or 0)
         # The boundary of the thread: whatever it is, the writing thread raises it.
         except BaseException as error:
             self._error = error
@@ -166,7 +167,5 @@ def _blobs(column: pa.Array) -> pa.Array:
 
 def have_data_files(location: Location, names: Sequence[str]) -> bool:
     """Whether every file is there under `data/`."""
-    from lance.file import LanceFileSession
-
-    session = LanceFileSession(f"{location.uri}/data", storage_options=dict(location.storage_options))
-    return all(session.contains(name) for name in names)
+    session = session_of(location)
+    return all(many(location, session.contains, [f"data/{name}" for name in names]))

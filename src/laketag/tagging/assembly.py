@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +15,20 @@ import pyarrow.compute as pc
 from laketag.errors import CommitError, DatasetError
 from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
-from laketag.lake.dataset import column_ids, open_dataset
+from laketag.lake.dataset import column_ids, open_dataset, path_of
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, ranges_of, scan
+from laketag.lake.session import many
 from laketag.tagging.job import Job, columns_of_others, has_columns
 from laketag.tagging.moving import follow
 from laketag.tagging.plan import Chunk
-from laketag.tagging.staging import LABELS, OFFSET, Index, Staging, staged_addresses, staged_labels
+from laketag.tagging.staging import LABELS, OFFSET, Index, Part, Reader, Staging, neighbours, staged_addresses
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
 # Rows of a fragment put together at a time: bounds the driver's memory, whatever the fragment's size.
 _SLICE = 1 << 16
-_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class Assembly:
             for one in self.jobs
         ]
         by_job = [ranges_of(dataset, one.job.reads) for one in self.jobs]
-        seen = [ranges for ranges in zip(*by_job, strict=True) if self._has_staged(ranges)]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            files = list(pool.map(lambda ranges: self._file(dataset, ranges), seen))
-        self.used = [FragmentColumns(r[0].fragment, file) for r, file in zip(seen, files, strict=True)]
+        seen = [ranges for ranges in zip(*by_job, strict=True) if any(self._staged(ranges))]
+        making = _Making(self, dataset, [_held(one.job, dataset) for one in self.jobs])
+        groups = list(neighbours(seen, self._staged))
+        self.used = [unit for units in many(self.location, making.files, groups) for unit in units]
         return self.used
 
     def drop_unused(self) -> None:
@@ -123,44 +123,72 @@ class Assembly:
                     "again"
                 )
 
-    def _has_staged(self, ranges: Sequence[RowRange]) -> bool:
-        return any(one.index.over(rows) for one, rows in zip(self.jobs, ranges, strict=True))
+    def _staged(self, ranges: Sequence[RowRange]) -> Iterator[Part]:
+        for one, rows in zip(self.jobs, ranges, strict=True):
+            yield from one.index.over(rows)
 
-    def _file(self, dataset: LanceDataset, ranges: Sequence[RowRange]) -> ColumnFile:
-        """Make the file of one fragment, given as each job sees it."""
+
+@dataclass
+class _Making:
+    """Column files in the making, for one version of the dataset."""
+
+    assembly: Assembly
+    dataset: LanceDataset
+    held: Sequence[Sequence[str]]
+    """For each job, the columns of the dataset to join the staged labels with."""
+    label_files: Mapping[int, tuple[str, ...]] = field(init=False)
+    """The data files of these columns, by fragment; where there are none, the columns are null."""
+
+    def __post_init__(self) -> None:
+        fields = set(column_ids(self.dataset, [name for names in self.held for name in names]))
+        self.label_files = {
+            each.fragment_id: tuple(
+                path_of(file) for file in each.metadata.files if fields & set(file.fields)
+            )
+            for each in (self.dataset.get_fragments() if fields else ())
+        }
+
+    def files(self, group: Sequence[Sequence[RowRange]]) -> list[FragmentColumns]:
+        """Make the files of neighbouring fragments, each given as every job sees it."""
+        readers = [Reader(one.staging, one.job.columns.names) for one in self.assembly.jobs]
+        return [FragmentColumns(ranges[0].fragment, self._file(ranges, readers)) for ranges in group]
+
+    def _file(self, ranges: Sequence[RowRange], readers: Sequence[Reader]) -> ColumnFile:
         fragment, rows = ranges[0].fragment, ranges[0].stop
         # The old labels' files are part of the key: where they changed, the join is another.
-        old = _label_files(dataset, fragment, [n for one in self.jobs for n in _held(one.job, dataset)])
-        key = (fragment, rows, tuple(seen.source for seen in ranges), old)
-        if key not in self.made:
-            version, batches = dataset.data_storage_version, self._batches(dataset, ranges)
-            self.made[key] = write_verified(self.location, version, self.columns, batches, rows=rows)
-        return self.made[key]
+        key = (fragment, rows, tuple(seen.source for seen in ranges), self.label_files.get(fragment, ()))
+        made = self.assembly.made
+        if key not in made:
+            version, batches = self.dataset.data_storage_version, self._batches(ranges, readers)
+            columns = self.assembly.columns
+            made[key] = write_verified(self.assembly.location, version, columns, batches, rows=rows)
+        return made[key]
 
-    def _batches(self, dataset: LanceDataset, ranges: Sequence[RowRange]) -> Iterator[pa.RecordBatch]:
-        bare = pa.schema([pa.field(column.name, column.type) for column in self.columns])
+    def _batches(self, ranges: Sequence[RowRange], readers: Sequence[Reader]) -> Iterator[pa.RecordBatch]:
+        jobs = self.assembly.jobs
+        bare = pa.schema([pa.field(column.name, column.type) for column in self.assembly.columns])
         for start in range(0, ranges[0].stop, _SLICE):
             stop = min(start + _SLICE, ranges[0].stop)
             columns: list[pa.Array] = []
-            for staged, rows in zip(self.jobs, ranges, strict=True):
+            for one, held, rows, reader in zip(jobs, self.held, ranges, readers, strict=True):
                 piece = replace(rows, start=start, stop=stop)
-                columns += _joined(_labels(dataset, staged, piece), piece, staged.job.columns)
+                staged = reader.tables(one.index.over(piece))
+                columns += _joined(chain(self._old(piece, held), staged), piece, one.job.columns)
             yield pa.record_batch(columns, schema=bare)
+
+    def _old(self, piece: RowRange, held: Sequence[str]) -> Iterator[pa.Table]:
+        """Give the labels that the dataset has of some rows."""
+        if not held or not self.label_files[piece.fragment]:
+            return
+        for batch in scan(self.dataset, [piece], held):
+            offsets = pc.bit_wise_and(batch["_rowaddr"], pa.scalar(0xFFFFFFFF, pa.uint64())).cast(pa.uint32())
+            yield pa.table({OFFSET: offsets, **{name: batch[name] for name in held}})
 
 
 def _held(job: Job, dataset: LanceDataset) -> list[str]:
     """List the job's columns where the dataset has labels of its own to join the staged ones with."""
     is_ours = not columns_of_others(job, dataset.schema)
     return [name for name in job.columns.names if name in dataset.schema.names] if is_ours else []
-
-
-def _labels(dataset: LanceDataset, staged: StagedJob, piece: RowRange) -> Iterator[pa.Table]:
-    """Give the labels of some rows, the older first: those of the dataset, then those staged."""
-    names = _held(staged.job, dataset)
-    for batch in scan(dataset, [piece], names) if names else ():
-        offsets = pc.bit_wise_and(batch["_rowaddr"], pa.scalar(0xFFFFFFFF, pa.uint64())).cast(pa.uint32())
-        yield pa.table({OFFSET: offsets, **{name: batch[name] for name in names}})
-    yield from staged_labels(staged.staging, staged.index.over(piece), staged.job.columns.names)
 
 
 def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> list[pa.Array]:
@@ -181,9 +209,3 @@ def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> 
         taken = pa.concat_arrays(values).take(indices) if values else pa.nulls(length, column.type)
         arrays.append(taken)
     return arrays
-
-
-def _label_files(dataset: LanceDataset, fragment: int, names: Sequence[str]) -> tuple[str, ...]:
-    fields = set(column_ids(dataset, names))
-    found: Any = dataset.get_fragment(fragment)
-    return tuple(str(file.path) for file in found.metadata.files if fields & set(file.fields))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,17 +18,21 @@ from laketag.lake.changing import change
 from laketag.lake.committing import commit_columns
 from laketag.lake.dataset import open_dataset
 from laketag.lake.reading import ranges_of
+from laketag.lake.session import many
 from laketag.tagging.assembly import Assembly, StagedJob
-from laketag.tagging.job import has_columns
+from laketag.tagging.job import Job, has_columns
 from laketag.tagging.preparing import Run
 from laketag.tagging.report import ErrorCount
 from laketag.tagging.settings import TagSettings
-from laketag.tagging.staging import LABELS, OFFSET, Index, Part, staged_labels
+from laketag.tagging.staging import LABELS, OFFSET, Index, Part, Reader, neighbours
 from laketag.tagging.task import Done
 
 if TYPE_CHECKING:
     from laketag.lake.committing import FragmentColumns
     from laketag.lake.dataset import LanceDataset
+
+Place = list[tuple[StagedJob, Sequence[Part]]]
+"""What jobs staged for the rows of one fragment."""
 
 
 @dataclass(frozen=True)
@@ -153,16 +158,11 @@ def _judged(
     """
     counts: Counter[tuple[str, str]] = Counter()
     failed = rows = 0
-    for found in _by_place(dataset, staged):
-        labelled: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
-        failed_here: set[int] = set()
-        for one, parts in found:
-            offsets, reasons = _latest(one, parts)
-            labelled = np.union1d(labelled, offsets)
-            counts.update((one.job.name, reason) for reason in reasons.values())
-            failed_here.update(reasons)
-        rows += len(labelled)
-        failed += len(failed_here)
+    places = list(neighbours(_by_place(dataset, staged), lambda place: chain(*(parts for _, parts in place))))
+    for each in many(staged[0].staging.location, _counts, places):
+        counts.update(each[0])
+        failed += each[1]
+        rows += each[2]
     errors = _counted(counts)
     if most is None:
         # Where the tagger has labelled rows before, a few new ones may all be bad.
@@ -178,11 +178,28 @@ def _judged(
     return errors, failed, rows
 
 
-def _by_place(
-    dataset: LanceDataset, staged: Sequence[StagedJob]
-) -> Iterable[Sequence[tuple[StagedJob, Sequence[Part]]]]:
+def _counts(places: Sequence[Place]) -> tuple[Counter[tuple[str, str]], int, int]:
+    """Count the reasons at some places, the rows that failed there, and all rows."""
+    counts: Counter[tuple[str, str]] = Counter()
+    failed = rows = 0
+    readers: dict[str, Reader] = {}
+    for place in places:
+        labelled: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
+        failed_here: set[int] = set()
+        for one, parts in place:
+            reader = readers.setdefault(one.job.digest, Reader(one.staging, [one.job.error_column]))
+            offsets, reasons = _latest(one.job, reader, parts)
+            labelled = np.union1d(labelled, offsets)
+            counts.update((one.job.name, reason) for reason in reasons.values())
+            failed_here.update(reasons)
+        rows += len(labelled)
+        failed += len(failed_here)
+    return counts, failed, rows
+
+
+def _by_place(dataset: LanceDataset, staged: Sequence[StagedJob]) -> Iterable[Place]:
     """Bring together what jobs staged for the same rows, whatever columns each of them reads."""
-    places: dict[int | str, list[tuple[StagedJob, Sequence[Part]]]] = {}
+    places: dict[int | str, Place] = {}
     for one in staged:
         fragments = {part.source: part.fragment for part in ranges_of(dataset, one.job.reads)}
         for source, parts in one.index.by_source.items():
@@ -204,21 +221,20 @@ def _counted(counts: Counter[tuple[str, str]]) -> tuple[ErrorCount, ...]:
     return tuple(ErrorCount(tagger, reason, rows) for (tagger, reason), rows in counts.most_common())
 
 
-def _latest(one: StagedJob, parts: Sequence[Part]) -> tuple[npt.NDArray[np.uint32], dict[int, str]]:
+def _latest(job: Job, reader: Reader, parts: Sequence[Part]) -> tuple[npt.NDArray[np.uint32], dict[int, str]]:
     """Give the rows of a source that have staged labels, and the reasons of those that failed.
 
     Of two labels of a row, the newer one counts, as it does in what is committed.
     """
     offsets: list[npt.NDArray[np.uint32]] = []
     reasons: dict[int, str] = {}
-    ordered = sorted(parts, key=lambda part: part.age)
-    for table in staged_labels(one.staging, ordered, [one.job.error_column]):
+    for table in reader.tables(sorted(parts, key=lambda part: part.age)):
         offsets.append(table[OFFSET].to_numpy())
         if reasons:
             for offset in set(reasons).intersection(offsets[-1].tolist()):
                 del reasons[offset]
-        bad = table.filter(pc.is_valid(table[one.job.error_column]))
-        reasons.update(zip(bad[OFFSET].to_pylist(), bad[one.job.error_column].to_pylist(), strict=True))
+        bad = table.filter(pc.is_valid(table[job.error_column]))
+        reasons.update(zip(bad[OFFSET].to_pylist(), bad[job.error_column].to_pylist(), strict=True))
     return np.concatenate(offsets), reasons
 
 

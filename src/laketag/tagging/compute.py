@@ -57,9 +57,8 @@ class Compute(Labelling):
 
     def _looked_up(self, task: Task) -> Task:
         """Find what an attempt that died, or was stopped, has staged of a task since it was planned."""
-        keys = {chunk.key for chunk in task.chunks}
         staged = [
-            index.plus(self.staging(job).parts(but=index.names, of=keys)).within(task.ranges_of(job))
+            index.plus(self.staging(job).parts(but=index.names, task=task.key)).within(task.ranges_of(job))
             for job, index in enumerate(task.staged)
         ]
         return replace(task, staged=tuple(staged))
@@ -148,7 +147,7 @@ class Work:
             if len(one.positions):
                 seen = self.task.chunk_of(number, chunk)
                 parts, size = self.compute.staging(number).stage(
-                    seen, one.batch, one.positions, version=self.compute.version
+                    seen, one.batch, one.positions, version=self.compute.version, task=self.task.key
                 )
                 self.parts.setdefault(number, []).extend(parts)
                 self.bytes_written += size

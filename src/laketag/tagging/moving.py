@@ -17,7 +17,7 @@ from laketag.lake.reading import RowRange, address, ranges_of, row_bytes, scan
 from laketag.taggers.digest import input_digest
 from laketag.tagging.job import Job
 from laketag.tagging.plan import Chunk
-from laketag.tagging.staging import ADOPTED, OFFSET, Index, Part, Staging, staged_addresses, staged_labels
+from laketag.tagging.staging import ADOPTED, OFFSET, Index, Part, Reader, Staging, staged_addresses
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -81,6 +81,8 @@ class Moved:
 
     def find(self) -> None:
         """Find the rows that updates moved by the digest of what the tagger reads of them."""
+        if not self.doubtful:
+            return
         there = {rows.source: rows for rows in ranges_of(self.dataset, self.job.reads)}
         ranges = [there[source] for source in sorted(self.doubtful & there.keys())]
         gone = [*self.gone, *self._not_live(there)] if ranges else []
@@ -113,9 +115,10 @@ class Moved:
 
     def _live(self, before: LanceDataset, old: Sequence[RowRange]) -> Iterator[pa.Table]:
         first = 0
+        reader = Reader(self.staging)
         for rows in old:
             live = _live_offsets(before, rows)
-            for table in staged_labels(self.staging, self.index.over(rows)):
+            for table in reader.tables(self.index.over(rows)):
                 offsets = table[OFFSET].to_numpy().astype(np.int64)
                 is_live = np.isin(offsets, live)
                 self.gone.append(table.filter(pa.array(~is_live)))
@@ -132,7 +135,7 @@ class Moved:
             if source in there and not deletions[there[source].fragment]:
                 continue
             live = _live_offsets(self.dataset, there[source]) if source in there else np.empty(0, np.int64)
-            for table in staged_labels(self.staging, sorted(parts, key=lambda part: part.age)):
+            for table in Reader(self.staging).tables(sorted(parts, key=lambda part: part.age)):
                 yield table.filter(pa.array(~np.isin(table[OFFSET].to_numpy(), live)))
 
     def _digests(self, rows: RowRange) -> list[tuple[int, int]]:

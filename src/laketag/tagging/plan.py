@@ -13,7 +13,7 @@ _CHUNKS_PER_TASK = 8
 _TASKS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """The unit of work, retry and checkpoint: rows of one fragment, or small fragments from end to end."""
 
@@ -30,7 +30,8 @@ class Chunk:
 
     def read_from(self, sources: Mapping[int, str]) -> Chunk:
         """Give the same rows with other sources, by fragment: those of a tagger that reads other columns."""
-        return replace(self, ranges=tuple(replace(r, source=sources[r.fragment]) for r in self.ranges))
+        ranges = (RowRange(r.fragment, sources[r.fragment], r.start, r.stop) for r in self.ranges)
+        return Chunk(self.key, tuple(ranges))
 
     @property
     def rows(self) -> int:
@@ -54,17 +55,19 @@ def chunks_of(ranges: Sequence[RowRange], chunk_rows: int, end: End | None = Non
     The grid is fixed by the fragments alone, so that a chunk is the same whatever was done before.
     """
     small: list[RowRange] = []
+    rows = 0
     for part in _until(ranges, end):
-        if small and (part.stop > chunk_rows or sum(s.stop for s in small) + part.stop > chunk_rows):
+        if small and (part.stop > chunk_rows or rows + part.stop > chunk_rows):
             yield Chunk.of(small)
-            small = []
+            small, rows = [], 0
         is_cut = end is not None and part.fragment == end.fragment
         if part.stop <= chunk_rows and not is_cut:
             small.append(part)
+            rows += part.stop
             continue
         for start in range(part.start, part.stop, chunk_rows):
             stop = min(start + chunk_rows, part.stop)
-            yield Chunk.of([replace(part, start=start, stop=stop)])
+            yield Chunk.of([RowRange(part.fragment, part.source, start, stop)])
     if small:
         yield Chunk.of(small)
 

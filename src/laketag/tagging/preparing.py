@@ -242,7 +242,9 @@ def _task(
         tuple({fragment: one[fragment] for fragment in fragments} for one in sources),
         tuple(one & fragments for one in suspect),
     )
-    staged = tuple(index.within(task.ranges_of(job)) for job, index in enumerate(indexes))
+    staged = tuple(
+        index.within(task.ranges_of(job)) if index.by_source else index for job, index in enumerate(indexes)
+    )
     return replace(task, staged=staged)
 
 

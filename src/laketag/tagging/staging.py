@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,14 @@ import pyarrow as pa
 
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, address
+from laketag.lake.session import many
 from laketag.lake.staged import StagedFiles
 from laketag.tagging.plan import Chunk, is_in_slice
 
+T = TypeVar("T")
+
 _PARTS = "laketag.parts"
-_READERS = 32
+_MOST_NEIGHBOURS = 64  # bounds what a reader keeps
 
 LABELS = "tagged"
 """The work of a run that adds what is missing."""
@@ -33,12 +36,12 @@ _STAGED = "labels"
 OFFSET = "__offset_in_file__"  # a name that no label column may have
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """The labels of one source's rows inside a staged file."""
 
     name: str
-    """The staged file's; it begins with the key of the chunk."""
+    """The staged file's, as `key of the task/key of the chunk.rows.age.version.lance`."""
     source: str
     """The data files that held what the labels were made from."""
     start: int
@@ -49,6 +52,11 @@ class Part:
     """Index of its first row in the staged file."""
     rows: int
     """How many rows it has there, in the order of their offsets."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the staged file holds nothing else."""
+        return self.rows == _rows(self.name)
 
     @property
     def age(self) -> str:
@@ -83,7 +91,13 @@ class Staging:
         return StagedFiles(self.location, f"{self.job}/{self.work}/attempts")
 
     def stage(
-        self, chunk: Chunk, labels: pa.RecordBatch, addresses: npt.NDArray[np.int64], *, version: int
+        self,
+        chunk: Chunk,
+        labels: pa.RecordBatch,
+        addresses: npt.NDArray[np.int64],
+        *,
+        version: int,
+        task: str = "",
     ) -> tuple[list[Part], int]:
         """Stage some rows of a chunk; returns what lies where, and the bytes written.
 
@@ -92,9 +106,11 @@ class Staging:
             labels: label, error and digest columns, in the order of the addresses.
             addresses: row addresses, in the chunk's order.
             version: the dataset's version in which the rows lie there.
+            task: the key of the task at hand, a folder of its own: what another attempt at it has staged is
+                found without a look at what all others have.
         """
         age = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
-        name = f"{chunk.key}.{len(labels)}.{age}.{version}.lance"
+        name = f"{task or chunk.key}/{chunk.key}.{len(labels)}.{age}.{version}.lance"
         fragments, offsets = addresses >> 32, addresses & 0xFFFFFFFF
         parts, first = [], 0
         for part in chunk.ranges:
@@ -109,17 +125,16 @@ class Staging:
         described = json.dumps([[p.source, p.start, p.stop, p.first, p.rows] for p in parts])
         return parts, self.files.write(name, table, {_PARTS: described})
 
-    def parts(self, but: Collection[str] = (), of: Collection[str] | None = None) -> list[Part]:
+    def parts(self, but: Collection[str] = (), task: str | None = None) -> list[Part]:
         """List what is staged, from the footers of the staged files.
 
         Args:
             but: files that are known.
-            of: keys of the chunks that are asked for; all where None.
+            task: the key of the task whose staged files are asked for; all where None.
         """
         files = self.files
-        names = [name for name in files.names() if name not in but]
-        if of is not None:
-            names = [name for name in names if name.split(".")[0] in of]
+        there = files.names() if task is None else [f"{task}/{name}" for name in files.inner(task).names()]
+        names = [name for name in there if name not in but]
 
         def read(name: str) -> list[Part]:
             try:
@@ -130,14 +145,11 @@ class Staging:
                 return []  # another slice has committed it meanwhile
             return [Part(name, *values) for values in json.loads(described)]
 
-        if not names:
-            return []
-        with ThreadPoolExecutor(_READERS) as pool:
-            return [part for parts in pool.map(read, names) for part in parts]
+        return [part for parts in many(self.location, read, names) for part in parts]
 
     def rows_staged(self) -> int:
         """Count the rows staged so far, from the names alone."""
-        return sum(int(name.split(".")[1]) for name in self.files.names())
+        return sum(_rows(name) for name in self.files.names())
 
     def begin(self, chunk: Chunk) -> str:
         """Leave a marker that a chunk was begun; returns its name."""
@@ -192,7 +204,7 @@ class Index:
 
     def of_slice(self, part: tuple[int, int] | None) -> Index:
         """Keep what was staged for the chunks of a slice, so that slices do not commit each other's work."""
-        return Index.of(one for one in self.parts if is_in_slice(one.name.split(".")[0], part))
+        return Index.of(one for one in self.parts if is_in_slice(_key(one.name), part))
 
     def over(self, rows: RowRange) -> list[Part]:
         """List the parts that may hold rows of a range, the older first."""
@@ -213,24 +225,62 @@ def staged_addresses(
 
     With the name of the error column as `but_failed`, rows that failed do not count.
     """
-    columns = [OFFSET] if but_failed is None else [OFFSET, but_failed]
+    columns = [] if but_failed is None else [but_failed]
     found = [np.empty(0, np.int64)]
+    reader = Reader(staging, columns)
     for rows in chunk.ranges:
-        for part in index.over(rows):
-            table = _slice(staging.files.read(part.name, columns), part)
+        for table in reader.tables(index.over(rows)):
+            counted = table
             if but_failed is not None:
-                table = table.filter(table[but_failed].is_null())
-            found.append(address(rows.fragment, 0) + table[OFFSET].to_numpy().astype(np.int64))
+                counted = table.filter(table[but_failed].is_null())
+            found.append(address(rows.fragment, 0) + counted[OFFSET].to_numpy().astype(np.int64))
     return np.unique(np.concatenate(found))
 
 
-def staged_labels(
-    staging: Staging, parts: Sequence[Part], columns: Sequence[str] | None = None
-) -> Iterator[pa.Table]:
-    """Read the labels of some parts, with `offset` beside the columns (all of them where None)."""
-    for part in parts:
-        read = None if columns is None else [OFFSET, *columns]
-        yield _slice(staging.files.read(part.name, read), part)
+@dataclass(frozen=True)
+class Reader:
+    """Reads the staged labels of a job; a file that lies over several fragments only once."""
+
+    staging: Staging
+    columns: Sequence[str] | None = None
+    """Which, with `OFFSET` beside them; all where None."""
+    _kept: dict[str, pa.Table] = field(default_factory=dict, compare=False)
+
+    def tables(self, parts: Iterable[Part]) -> Iterator[pa.Table]:
+        """Read the labels of some parts, one by one."""
+        for part in parts:
+            if part.is_whole:
+                yield self._read(part.name)
+                continue
+            if part.name not in self._kept:
+                self._kept[part.name] = self._read(part.name)
+            yield _slice(self._kept[part.name], part)
+
+    def _read(self, name: str) -> pa.Table:
+        return self.staging.files.read(name, None if self.columns is None else [OFFSET, *self.columns])
+
+
+def neighbours(places: Iterable[T], parts_of: Callable[[T], Iterable[Part]]) -> Iterator[list[T]]:
+    """Group places that follow each other and lie together in staged files, so that one reader reads them."""
+    group: list[T] = []
+    files: set[str] = set()
+    for place in places:
+        shared = {part.name for part in parts_of(place) if not part.is_whole}
+        if group and (files.isdisjoint(shared) or len(group) >= _MOST_NEIGHBOURS):
+            yield group
+            group, files = [], set()
+        group.append(place)
+        files |= shared
+    if group:
+        yield group
+
+
+def _key(name: str) -> str:
+    return name.rsplit("/", 1)[-1].split(".")[0]
+
+
+def _rows(name: str) -> int:
+    return int(name.split(".")[1])
 
 
 def _slice(table: pa.Table, part: Part) -> pa.Table:

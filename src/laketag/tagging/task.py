@@ -31,6 +31,11 @@ class Task:
     """For each job, the staged parts that may hold rows of these chunks."""
 
     @property
+    def key(self) -> str:
+        """Its name: that of its first chunk."""
+        return self.chunks[0].key
+
+    @property
     def fragments(self) -> frozenset[int]:
         """The fragments that it has rows of."""
         return frozenset(rows.fragment for chunk in self.chunks for rows in chunk.ranges)
