@@ -37,16 +37,18 @@ class Replacement:
     """Where rows lie that may have been there before; other rows may lie there as well."""
 
 
-def moves(dataset: LanceDataset, columns: Sequence[str], since: int) -> Iterator[Rewrite | Replacement]:
+def moves(
+    dataset: LanceDataset, columns: Sequence[str], since: int, but: frozenset[int] = frozenset()
+) -> Iterator[Rewrite | Replacement]:
     """List what may have moved rows after a version, the oldest first; what was cleaned away is not there.
 
-    The rows' sources are the data files of the columns.
+    The rows' sources are the data files of the columns. Versions in `but` are not looked at.
     """
     import lance
 
     known = lance.LanceOperation
     ids = column_ids(dataset, columns)
-    for version, operation in _operations(dataset, since):
+    for version, operation in _operations(dataset, since, but):
         if isinstance(operation, known.Rewrite):
             yield from _rewrites(version, operation, ids)
         elif isinstance(operation, known.Update):
@@ -115,10 +117,12 @@ def is_restored(dataset: LanceDataset, since: int) -> bool:
     return any(isinstance(operation, lance.LanceOperation.Restore) for operation in made)
 
 
-def _operations(dataset: LanceDataset, since: int) -> Iterator[tuple[int, Any]]:
+def _operations(
+    dataset: LanceDataset, since: int, but: frozenset[int] = frozenset()
+) -> Iterator[tuple[int, Any]]:
     """Give what made each version after one, the oldest first; what was cleaned away is left out."""
     for version in range(since + 1, dataset.version + 1):
-        transaction = read_transaction(dataset, version)
+        transaction = None if version in but else read_transaction(dataset, version)
         if transaction is not None:
             yield version, transaction.operation
 

@@ -40,6 +40,8 @@ class StagedJob:
     index: Index
     followed: int = 0
     """The version up to which the index follows rows that others moved."""
+    still: frozenset[int] = frozenset()
+    """Versions that are known to have moved nothing."""
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Assembly:
         self.jobs = [
             replace(
                 one,
-                index=follow(dataset, one.job, one.staging, one.index, since=one.followed),
+                index=follow(dataset, one.job, one.staging, one.index, since=one.followed, still=one.still),
                 followed=dataset.version,
             )
             for one in self.jobs

@@ -53,6 +53,8 @@ class Outcome:
     """The version that made columns empty, where they could not be made with their labels."""
     rows: int = 0
     """Rows whose staged labels were committed."""
+    own: frozenset[int] = frozenset()
+    """The versions that the run made."""
 
     def plus(self, later: Outcome) -> Outcome:
         """Add what a later commit of the same run came to."""
@@ -66,16 +68,17 @@ class Outcome:
             self.fragments + later.fragments,
             self.reserved or later.reserved,
             self.rows + later.rows,
+            self.own | later.own,
         )
 
 
-def commit_done(run: Run, done: Iterable[Done], settings: TagSettings) -> Outcome:
+def commit_done(run: Run, done: Iterable[Done], settings: TagSettings, own: frozenset[int]) -> Outcome:
     """Commit what finished tasks have staged, while others are still at work."""
     index = [Index.of(part for one in done for part in one.parts[n]) for n in range(len(run.jobs))]
-    return _commit(run, _staged_jobs(run, index), settings)
+    return _commit(run, _staged_jobs(run, index, own), settings)
 
 
-def commit_rest(run: Run, done: Iterable[Done], settings: TagSettings) -> Outcome:
+def commit_rest(run: Run, done: Iterable[Done], settings: TagSettings, own: frozenset[int]) -> Outcome:
     """Commit all that is staged: by finished tasks, by an earlier run, by workers that died."""
     indexes = []
     for number, before in enumerate(run.staged):
@@ -83,16 +86,20 @@ def commit_rest(run: Run, done: Iterable[Done], settings: TagSettings) -> Outcom
         # What a worker staged of a task before it died is in no result.
         rest = Index.of(run.compute.staging(number).parts(but=index.names)).of_slice(settings.slice)
         indexes.append(index.plus(rest.parts))
-    staged = _staged_jobs(run, indexes)
+    staged = _staged_jobs(run, indexes, own)
     if settings.commit_only and not any(one.index.by_source for one in staged):
         names = ", ".join(job.name for job in run.jobs)
         raise JobRefused(f"nothing is staged for {names}; run it without --commit-only first")
     return _commit(run, staged, settings)
 
 
-def _staged_jobs(run: Run, indexes: Sequence[Index]) -> list[StagedJob]:
+def _staged_jobs(run: Run, indexes: Sequence[Index], own: frozenset[int]) -> list[StagedJob]:
+    made = {name for job in run.jobs for name in job.columns.names}
+    # Versions of the run's own move no row, so that later commits need not look at them; but where a tagger
+    # reads what another one makes, they may change what its labels are made from.
+    still = frozenset() if any(not made.isdisjoint(job.reads) for job in run.jobs) else own
     return [
-        StagedJob(job, run.compute.staging(number), index)
+        StagedJob(job, run.compute.staging(number), index, still=still)
         for number, (job, index) in enumerate(zip(run.jobs, indexes, strict=True))
     ]
 
@@ -113,7 +120,8 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
             one.staging.clear(one.index)
     written = sum(unit.file.size for unit in assembly.used)
     version = made.number if made.fragments else before
-    return Outcome(version, errors, failed, written, made.fragments, made.reserved, rows)
+    own = frozenset({made.number} if made.fragments else ())
+    return Outcome(version, errors, failed, written, made.fragments, made.reserved, rows, own)
 
 
 def _make_way(assembly: Assembly, work: str, *, commit_only: bool) -> None:

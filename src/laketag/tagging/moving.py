@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
 
-def follow(dataset: LanceDataset, job: Job, staging: Staging, index: Index, *, since: int = 0) -> Index:
+def follow(
+    dataset: LanceDataset,
+    job: Job,
+    staging: Staging,
+    index: Index,
+    *,
+    since: int = 0,
+    still: frozenset[int] = frozenset(),
+) -> Index:
     """Add to an index what was staged for rows that lie elsewhere now.
 
     Rows of a compacted fragment are the live rows of the old ones, in their order, so that a label's new
@@ -36,11 +44,13 @@ def follow(dataset: LanceDataset, job: Job, staging: Staging, index: Index, *, s
         staging: where they are staged.
         index: what is staged.
         since: the version up to which the index was followed before.
+        still: versions that are known to have moved nothing.
     """
     if not index.by_source:
         return index
     moved = Moved(dataset, job, staging, index)
-    for move in moves(dataset, job.reads, max(since, min(part.version for part in index.parts))):
+    since = max(since, min(part.version for part in index.parts))
+    for move in moves(dataset, job.reads, since, still):
         if isinstance(move, Rewrite):
             moved.count(move)
         else:

@@ -155,14 +155,13 @@ def _note_what_is_known(under_way: UnderWay) -> None:
 
 def _skipped(run: Run, under_way: UnderWay) -> int:
     """Count the rows that were looked at and have labels now, those of this command included."""
-    if under_way.done:
-        return sum(one.seen for one in under_way.done)
+    if under_way.total.tasks:
+        return under_way.total.seen
     return run.rows - run.missing + min(run.missing, under_way.outcome.rows)
 
 
 def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
-    done, outcome = under_way.done, under_way.outcome
-    computed = sum(one.computed for one in done)
+    total, outcome = under_way.total, under_way.outcome
     seconds = time.monotonic() - started
     return TagReport(
         uri=run.compute.location.uri,
@@ -171,14 +170,14 @@ def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
         version_after=outcome.version,
         version_reserved=outcome.reserved,
         rows=run.rows,
-        computed=computed,
-        skipped=_skipped(run, under_way) - computed,
+        computed=total.computed,
+        skipped=_skipped(run, under_way) - total.computed,
         failed=outcome.failed,
         columns=tuple(name for job in run.jobs for name in job.columns.names),
         errors=outcome.errors,
-        bytes_read=sum(one.bytes_read for one in done),
-        bytes_written=outcome.written + sum(one.bytes_written for one in done),
+        bytes_read=total.bytes_read,
+        bytes_written=outcome.written + total.bytes_written,
         seconds=seconds,
-        rows_per_second=computed / seconds,
+        rows_per_second=total.computed / seconds,
         speed=under_way.speed,
     )

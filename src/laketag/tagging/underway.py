@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import reduce
 
 from laketag.engines.protocol import Engine, Workers
 from laketag.errors import CommitError, Interrupted
@@ -20,6 +19,39 @@ from laketag.tagging.task import Done, Task
 from laketag.tagging.watching import watching
 
 _REASONS = 3  # in a line of progress; the report has them all
+_MANY_TASKS = 1000  # each is small beside all of them, so that finished ones tell well enough how far it is
+
+
+@dataclass
+class Total:
+    """What finished tasks came to, all together; it does not grow with their number."""
+
+    tasks: int = 0
+    seen: int = 0
+    """Rows that the run selects."""
+    computed: int = 0
+    """Rows that a tagger was run on."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+    staged: int = 0
+    """Parts of staged files."""
+    is_whole: bool = True
+    """False where a worker was told to stop."""
+    stats: Stats = field(default_factory=Stats)
+    errors: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rows that failed, by tagger and reason."""
+
+    def add(self, one: Done) -> None:
+        """Count a finished task."""
+        self.tasks += 1
+        self.seen += one.seen
+        self.computed += one.computed
+        self.bytes_read += one.bytes_read
+        self.bytes_written += one.bytes_written
+        self.staged += sum(map(len, one.parts))
+        self.is_whole &= one.is_whole
+        self.stats = self.stats.plus(one.stats)
+        self.errors.update(one.errors)
 
 
 @dataclass
@@ -30,21 +62,24 @@ class UnderWay:
     settings: TagSettings
     outcome: Outcome = field(init=False)
     """What the commits so far came to."""
-    done: list[Done] = field(default_factory=list)
-    """What finished tasks said."""
+    total: Total = field(default_factory=Total)
+    """What the finished tasks came to."""
     waiting: list[Done] = field(default_factory=list)
-    """Those of them that are not committed yet."""
+    """What those of them said that are not committed yet."""
     unfinished: Counter[int] = field(init=False)
     """Tasks that each fragment still waits for."""
     committed: int = 0
     """Rows committed on the way."""
     finished: int = 0
     """Fragments finished since the last commit."""
+    staged_before: int = field(init=False)
+    """Rows that an earlier, broken run left."""
     workers: Workers = field(default_factory=Workers)
     """How the engine's workers fare."""
 
     def __post_init__(self) -> None:
         self.outcome = Outcome(self.run.compute.version)
+        self.staged_before = sum(part.rows for index in self.run.staged[:1] for part in index.parts)
         self.unfinished = Counter(fragment for task in self.run.tasks for fragment in task.fragments)
 
     def compute(self, fn: Callable[[Task], Done], engine: Engine) -> None:
@@ -57,7 +92,7 @@ class UnderWay:
         report = self.settings.progress
         try:
             with (
-                watching(self.rows, self.run.missing, report, self._how_it_goes),
+                watching(self._rows_so_far, self.run.missing, report, self._how_it_goes),
                 on_shared_disk(
                     self.run.compute.location, self.run.jobs[0].digest, fn, part=self.settings.part
                 ) as guarded,
@@ -67,7 +102,7 @@ class UnderWay:
                     self._add(one)
         except KeyboardInterrupt:
             raise Interrupted(self._stopped()) from None
-        if not all(one.is_whole for one in self.done):
+        if not self.total.is_whole:
             raise Interrupted(f"a worker was told to stop, so the run {self._stopped()}")
 
     def commit(self) -> None:
@@ -77,8 +112,8 @@ class UnderWay:
             CommitError: no row that was tagged is there any more.
             TooManyErrors: more rows failed than `max_error_rate`.
         """
-        self.outcome = self.outcome.plus(commit_rest(self.run, self.waiting, self.settings))
-        has_staged = self.settings.commit_only or any(part for one in self.done for part in one.parts)
+        self.outcome = self.outcome.plus(commit_rest(self.run, self.waiting, self.settings, self.outcome.own))
+        has_staged = self.settings.commit_only or self.total.staged
         if has_staged and not self.outcome.fragments:
             raise CommitError(
                 f"every row of {self.run.compute.location.uri} that was tagged is gone: others deleted them "
@@ -90,20 +125,29 @@ class UnderWay:
     @property
     def speed(self) -> Speed | None:
         """Where the time of the finished tasks went."""
-        return speed_of(reduce(Stats.plus, (one.stats for one in self.done), Stats()))
+        return speed_of(self.total.stats)
 
     def rows(self) -> int:
         """Count the rows that are staged or committed."""
         return self.committed + self.run.compute.staging(0).rows_staged()
 
+    def _rows_so_far(self) -> int:
+        """Count them for people; called from another thread."""
+        if len(self.run.tasks) < _MANY_TASKS:
+            return self.rows()
+        # A list of what is staged would cost a thousand requests where there are a million files.
+        return self.staged_before + self.total.computed
+
     def _add(self, one: Done) -> None:
-        self.done.append(one)
+        self.total.add(one)
         self.waiting.append(one)
         for fragment in one.fragments:
             self.unfinished[fragment] -= 1
             self.finished += self.unfinished[fragment] == 0
         if self.settings.commit_every and self.finished >= self.settings.commit_every:
-            self.outcome = self.outcome.plus(commit_done(self.run, self.waiting, self.settings))
+            self.outcome = self.outcome.plus(
+                commit_done(self.run, self.waiting, self.settings, self.outcome.own)
+            )
             self.committed += sum(one.computed for one in self.waiting)
             self.waiting.clear()
             self.finished = 0
@@ -111,9 +155,8 @@ class UnderWay:
     def _how_it_goes(self) -> str:
         """Tell failures and speed of the finished tasks; called from another thread."""
         errors: Counter[str] = Counter()
-        for one in list(self.done):
-            for (_, reason), rows in one.errors.items():
-                errors[reason] += rows
+        for (_, reason), rows in list(self.total.errors.items()):
+            errors[reason] += rows
         parts = [speed.line] if (speed := self.speed) else []
         parts.append(self.workers.line)
         if errors:

@@ -1,0 +1,158 @@
+"""What a run costs grows with fragments and chunks, never with their square, and in the driver not with rows.
+
+Nothing is timed: calls, files and bytes are counted.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lance
+import pytest
+from lance.file import LanceFileSession
+
+from datasets import make
+from fakes import DigestLabel
+from laketag.lake.dataset import open_dataset
+from laketag.lake.location import Location
+from laketag.tagging.preparing import Run, jobs_of, plan
+from laketag.tagging.run import tag
+from laketag.tagging.settings import Rows, TagSettings
+
+ROWS = 10
+"""Of a fragment, and of a chunk where there are ten fragments in each."""
+
+
+class Here:
+    """An engine in this very process."""
+
+    def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Generator[Any, None, None]:
+        yield from map(fn, tasks)
+
+
+def calls(action: Callable[[], object]) -> int:
+    """Count the Python functions that are called, in all threads."""
+    counted: Counter[int] = Counter()
+
+    def note(frame: object, event: str, argument: object) -> None:
+        if event == "call":
+            counted[threading.get_ident()] += 1
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return counted.total()
+
+
+def settings(chunk_rows: int, **more: Any) -> TagSettings:
+    return TagSettings(chunk_rows=chunk_rows, **more)
+
+
+def staged(folder: Path, fragments: int, rows: int, chunk_rows: int) -> str:
+    """Make a dataset of so many fragments, all of whose labels are staged."""
+    make(folder, fragments * rows, rows_per_fragment=rows)
+    tag(str(folder), [DigestLabel()], settings=settings(chunk_rows, stage_only=True), engine=Here())
+    return str(folder)
+
+
+def committed(uri: str, chunk_rows: int) -> None:
+    report = tag(uri, [DigestLabel()], settings=settings(chunk_rows, commit_only=True), engine=Here())
+    assert report.version_after == report.version_before + 1
+
+
+def planned(folder: Path, fragments: int) -> Run:
+    location = Location.of(str(folder))
+    dataset = make(folder, fragments * ROWS, rows_per_fragment=ROWS)
+    few = settings(ROWS)
+    todo = jobs_of(dataset.schema, [DigestLabel()], Rows(), few)
+    return plan(location, open_dataset(location), todo, rows=Rows(), settings=few)
+
+
+def test_the_drivers_calls_grow_with_fragments_and_not_with_their_square(tmp_path: Path) -> None:
+    taken = []
+    for fragments in (20, 40, 80):
+        uri = staged(tmp_path / str(fragments), fragments, ROWS, ROWS)
+        taken.append(calls(lambda uri=uri: committed(uri, ROWS)))
+
+    first, second = taken[1] - taken[0], taken[2] - taken[1]
+    assert second == pytest.approx(2 * first, rel=0.05)
+
+
+def test_the_drivers_calls_do_not_grow_with_rows(tmp_path: Path) -> None:
+    taken = []
+    for rows in (ROWS, 20 * ROWS):
+        uri = staged(tmp_path / str(rows), 20, rows, 10 * rows)
+        taken.append(calls(lambda uri=uri, rows=rows: committed(uri, 10 * rows)))
+
+    assert taken[1] == pytest.approx(taken[0], rel=0.02)
+
+
+def test_a_commit_opens_each_column_file_once_and_each_staged_file_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = staged(tmp_path, 100, ROWS, 10 * ROWS)  # ten fragments to a staged file
+    really_open, opened = LanceFileSession.open_reader, Counter()
+
+    def count(session: LanceFileSession, path: str, columns: Any = None) -> Any:
+        opened["staged" if "labels" in path else "column"] += 1
+        return really_open(session, path, columns)
+
+    monkeypatch.setattr(LanceFileSession, "open_reader", count)
+    committed(uri, 10 * ROWS)
+
+    # A staged file's footer says where its rows lie; its errors are counted, then its labels are taken.
+    assert opened == {"staged": 3 * 10, "column": 100}
+
+
+def test_a_task_looks_at_its_own_staged_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = planned(tmp_path, 64)
+    really_list, named = LanceFileSession.list, []
+
+    def count(session: LanceFileSession, path: str | None = None) -> list[str]:
+        names: list[str] = really_list(session, path)
+        named.append(len(names))
+        return names
+
+    monkeypatch.setattr(LanceFileSession, "list", count)
+    parts = [part for task in run.tasks for part in run.compute(task).parts[0]]
+
+    assert len(parts) == 64
+    assert max(named) == 0
+    again = run.compute(run.tasks[0])
+    assert again.computed == 0
+    assert max(named) == len(run.tasks[0].chunks)
+
+
+def test_a_task_weighs_the_same_however_many_fragments_there_are(tmp_path: Path) -> None:
+    few, many = (planned(tmp_path / str(fragments), fragments) for fragments in (130, 300))
+
+    assert [len(run.tasks[0].chunks) for run in (few, many)] == [8, 8]
+    sizes = [len(pickle.dumps(run.tasks[1])) for run in (few, many)]
+    assert sizes[1] <= sizes[0] + 100
+
+
+def test_commits_on_the_way_do_not_read_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, 30 * ROWS, rows_per_fragment=ROWS)
+    really_read, read = lance.LanceDataset.read_transaction, []
+
+    def count(dataset: lance.LanceDataset, version: int) -> Any:
+        read.append(version)
+        return really_read(dataset, version)
+
+    monkeypatch.setattr(lance.LanceDataset, "read_transaction", count)
+    few = settings(ROWS, commit_every=2)
+    report = tag(str(tmp_path), [DigestLabel()], settings=few, engine=Here())
+
+    assert report.version_after - report.version_before == 15
+    # In the end each is looked at, a few times, for whether others were at work between them.
+    assert max(Counter(read).values()) <= 4
