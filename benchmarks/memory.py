@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,16 +14,15 @@ from pathlib import Path
 import bench
 import lance
 import numpy as np
+import peaks
 import pyarrow as pa
 from PIL import Image
 
 RUN = """
 import sys
 sys.path.insert(0, sys.argv[3])
-import laketag, resource, tag_io
+import laketag, tag_io
 laketag.tag(sys.argv[1], [tag_io.Null() if sys.argv[2] == "null" else "nsfw"])
-for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF):
-    print(resource.getrusage(who).ru_maxrss)
 """
 
 
@@ -61,10 +58,9 @@ def main() -> None:
         rows = make(folder, asked.gigabytes * 1e9)
         figures: dict[str, object] = {"rows": rows, "fragments": len(lance.dataset(folder).get_fragments())}
         for tagger in ("null", "nsfw"):
-            command = [sys.executable, "-c", RUN, folder, tagger, str(Path(__file__).parent)]
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            figures[f"{tagger}: worker's peak MB"] = int(said[0]) / 1024
-            figures[f"{tagger}: driver's peak MB"] = int(said[1]) / 1024
+            taken = peaks.run(RUN, folder, tagger, str(Path(__file__).parent))
+            figures[f"{tagger}: worker's peak MB"] = taken.worker
+            figures[f"{tagger}: driver's peak MB"] = taken.driver
         bench.finish("memory", figures, long=asked.long)
     finally:
         shutil.rmtree(folder)
