@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_EVERY = 0.02  # seconds; what a process takes in its last moment is not seen
+_EVERY = 0.1  # seconds; what a process takes in its last moment is not seen
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,9 @@ class Proxy:
     """Seconds that every request takes longer."""
     asked: list[str] = field(default_factory=list)
     """Every request so far: `GET /bucket/key?...`."""
-    connections: int = 0
-    """Made so far."""
+    most: int = 0
+    """The most requests that were delayed at the same time."""
+    _waiting: int = 0
     _until: float = 0.0
     _begun: bool = False
     _skip: int = 0
@@ -78,8 +79,13 @@ class Proxy:
         """Note a request, and let it wait."""
         begins = _REQUEST.match(request)
         if begins:
-            self.asked.append(f"{begins[1].decode()} {begins[2].decode()}")
+            with self._lock:
+                self.asked.append(f"{begins[1].decode()} {begins[2].decode()}")
+                self._waiting += 1
+                self.most = max(self.most, self._waiting)
             time.sleep(self.delay)
+            with self._lock:
+                self._waiting -= 1
 
     def refuses(self) -> bool:
         """Whether connections are refused now."""
@@ -116,7 +122,6 @@ def _listen(proxy: Proxy, server: socket.socket, ended: threading.Event) -> None
         if proxy.refuses():
             _reset(client)
             continue
-        proxy.connections += 1
         threading.Thread(target=_serve, args=(proxy, client), daemon=True).start()
 
 
