@@ -10,15 +10,18 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lance
+import numpy as np
+import pyarrow as pa
 import pytest
 from lance.file import LanceFileSession
 
 from datasets import make
-from fakes import DigestLabel
+from fakes import DigestLabel, FakeModel
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.tagging.preparing import Run, jobs_of, plan
@@ -27,6 +30,22 @@ from laketag.tagging.settings import Rows, TagSettings
 
 ROWS = 10
 """Of a fragment, and of a chunk where there are ten fragments in each."""
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A wide label: 2 KB a row."""
+
+    name: ClassVar[str] = "vector"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("VECTOR", pa.list_(pa.float32(), 512))])
+
+    def load(self, device: str) -> FakeModel:
+        return FakeModel(self.predict)
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        values = np.arange(512 * len(batch), dtype=np.float32)
+        return pa.record_batch([pa.FixedSizeListArray.from_arrays(values, 512)], schema=self.columns)
 
 
 class Here:
@@ -112,6 +131,21 @@ def test_a_commit_opens_each_column_file_once_and_each_staged_file_a_few_times(
 
     # A staged file's footer says where its rows lie; its errors are counted, then its labels are taken.
     assert opened == {"staged": 3 * 10, "column": 100}
+
+
+def test_a_commit_takes_as_little_memory_for_a_large_fragment_of_wide_labels(tmp_path: Path) -> None:
+    make(tmp_path, 20_000, rows_per_fragment=20_000)
+    tag(str(tmp_path), [Vector()], settings=settings(2_000, stage_only=True), engine=Here())
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        tag(str(tmp_path), [Vector()], settings=settings(2_000, commit_only=True), engine=Here())
+    finally:
+        pa.set_memory_pool(before)
+
+    labels = 20_000 * 512 * 4
+    assert 0 < pool.max_memory() < labels / 2
 
 
 def test_a_task_looks_at_its_own_staged_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,10 @@ from laketag.tagging.staging import LABELS, OFFSET, Index, Part, Reader, Staging
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
-# Rows of a fragment put together at a time: bounds the driver's memory, whatever the fragment's size.
-_SLICE = 1 << 16
+# What is put together at a time bounds the driver's memory, whatever the sizes of a fragment and of a label.
+_MOST_ROWS, _LEAST_ROWS = 1 << 16, 1 << 10
+_BYTES = 4 << 20
+_TEXT = 32  # bytes of a value whose type does not tell
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,9 @@ class _Making:
     def _batches(self, ranges: Sequence[RowRange], readers: Sequence[Reader]) -> Iterator[pa.RecordBatch]:
         jobs = self.assembly.jobs
         bare = pa.schema([pa.field(column.name, column.type) for column in self.assembly.columns])
-        for start in range(0, ranges[0].stop, _SLICE):
-            stop = min(start + _SLICE, ranges[0].stop)
+        step = max(_LEAST_ROWS, min(_MOST_ROWS, _BYTES // sum(map(_width, bare.types))))
+        for start in range(0, ranges[0].stop, step):
+            stop = min(start + step, ranges[0].stop)
             columns: list[pa.Array] = []
             for one, held, rows, reader in zip(jobs, self.held, ranges, readers, strict=True):
                 piece = replace(rows, start=start, stop=stop)
@@ -191,6 +194,13 @@ def _held(job: Job, dataset: LanceDataset) -> list[str]:
     """List the job's columns where the dataset has labels of its own to join the staged ones with."""
     is_ours = not columns_of_others(job, dataset.schema)
     return [name for name in job.columns.names if name in dataset.schema.names] if is_ours else []
+
+
+def _width(kind: pa.DataType) -> int:
+    """Estimate the bytes of a value."""
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    return max(1, kind.bit_width // 8) if pa.types.is_primitive(kind) else _TEXT
 
 
 def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> list[pa.Array]:

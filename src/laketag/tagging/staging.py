@@ -239,22 +239,22 @@ def staged_addresses(
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the staged labels of a job; a file that lies over several fragments only once."""
+    """Reads the staged labels of a job; a file that is asked for piece by piece is read only once."""
 
     staging: Staging
     columns: Sequence[str] | None = None
     """Which, with `OFFSET` beside them; all where None."""
     _kept: dict[str, pa.Table] = field(default_factory=dict, compare=False)
+    _last: dict[str, pa.Table] = field(default_factory=dict, compare=False)
 
     def tables(self, parts: Iterable[Part]) -> Iterator[pa.Table]:
         """Read the labels of some parts, one by one."""
         for part in parts:
-            if part.is_whole:
-                yield self._read(part.name)
-                continue
-            if part.name not in self._kept:
-                self._kept[part.name] = self._read(part.name)
-            yield _slice(self._kept[part.name], part)
+            kept = self._last if part.is_whole else self._kept
+            if part.name not in kept:
+                self._last.clear()  # a large fragment's files would fill the memory
+                kept[part.name] = self._read(part.name)
+            yield _slice(kept[part.name], part)
 
     def _read(self, name: str) -> pa.Table:
         return self.staging.files.read(name, None if self.columns is None else [OFFSET, *self.columns])
