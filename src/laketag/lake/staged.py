@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -68,6 +70,14 @@ class StagedFiles:
         paths = [self._path(name) for name in names]
         for _ in many(self.location, partial(delete_file, self.location), paths):
             pass
+
+    def drop_folders(self, names: Iterable[str]) -> None:
+        """Drop the folders that held some files, where they are empty now; a store has no folders."""
+        if not self.location.is_local:
+            return
+        for folder in {os.path.dirname(name) for name in names} - {""}:
+            with suppress(OSError):  # something is in it, or it is gone
+                os.rmdir(os.path.join(self.location.uri, self._path(folder)))
 
     def _path(self, name: str) -> str:
         return f"{ROOT}/{self.folder}/{name}" if self.folder else f"{ROOT}/{name}"

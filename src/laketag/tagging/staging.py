@@ -170,7 +170,9 @@ class Staging:
 
     def clear(self, index: Index) -> None:
         """Delete what an index names: it is committed. What other slices stage meanwhile stays."""
-        self.files.delete(index.names)
+        names = index.names
+        self.files.delete(names)
+        self.files.drop_folders(names)
 
 
 @dataclass(frozen=True)
