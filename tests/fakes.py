@@ -7,6 +7,7 @@ must be able to import this module.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -241,6 +242,40 @@ def _count(file: Path, text: str) -> int:
         return os.lseek(handle, 0, os.SEEK_CUR) // len(text) if text else 0
     finally:
         os.close(handle)
+
+
+@dataclass(frozen=True)
+class Weighty:
+    """BYTES, after a while; its weights are a file, which is read where they are loaded."""
+
+    file: str
+    seconds_per_batch: float = 0.0
+    batch_size: int = 32
+    name: ClassVar[str] = "weighty"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = _BYTES
+
+    def identity(self) -> Mapping[str, str]:
+        return {"model": "weighty"}
+
+    def load(self, device: str) -> FakeModel:
+        Path(self.file).read_bytes()
+        return SlowTagger(self.seconds_per_batch).load(device)
+
+
+@dataclass(frozen=True)
+class NeedsModule:
+    """BYTES; it imports a module where it is loaded."""
+
+    module: str
+    batch_size: int = 32
+    name: ClassVar[str] = "needsmodule"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = _BYTES
+
+    def load(self, device: str) -> FakeModel:
+        importlib.import_module(self.module)
+        return FakeModel(ByteLength().predict)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,23 @@
-"""A user's own module reaches the workers of every engine with nothing installed there."""
+"""The module of a user's tagger reaches the workers of every engine by itself; what they lack is said."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from datasets import make
+from fakes import NeedsModule, Weighty
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine
-from laketag.errors import EngineError
+from laketag.engines.protocol import Engine, Workers, unheard
+from laketag.errors import BadTagger, EngineError
+from laketag.tagging.run import tag
+from laketag.tagging.settings import TagSettings
+from siglips import encoder, head
 
 
 def test_files_that_travel_along_are_found_by_the_worker(engine: Engine, tmp_path: Path) -> None:
@@ -33,3 +41,48 @@ def test_a_file_that_is_not_there_is_said_before_anything_starts(engine: Engine)
 
     with pytest.raises(EngineError, match=r"py_files: nowhere\.py cannot be read"):
         list(carrying.run(len, ["a"]))
+
+
+@pytest.mark.slow
+def test_weights_that_only_the_driver_has_are_one_line_that_names_the_worker(
+    engine: Engine, tmp_path: Path
+) -> None:
+    make(tmp_path / "data", 10)
+    model, weights = encoder(tmp_path / "siglip"), head(tmp_path / "head.pth")
+
+    with pytest.raises(BadTagger, match=r"there is no head at .*head\.pth") as caught:
+        tag(
+            str(tmp_path / "data"),
+            [f"aesthetic?encoder={model}&head={weights}"],
+            settings=TagSettings(column="jpg"),
+            engine=Without(engine, weights),
+        )
+
+    assert "\n" not in str(caught.value)
+    assert ("(worker: process" in str(caught.value)) == (not isinstance(engine, Local))
+
+
+@pytest.mark.parametrize("tagger", [Weighty("/nowhere/weights.bin"), NeedsModule("not_installed_there")])
+def test_what_an_own_tagger_needs_and_a_worker_lacks_is_named(
+    engine: Engine, tagger: Weighty | NeedsModule, tmp_path: Path
+) -> None:
+    make(tmp_path / "data", 10)
+
+    with pytest.raises(BadTagger, match=r"does not load on cpu: .*'; it must be there on every") as caught:
+        tag(str(tmp_path / "data"), [tagger], settings=TagSettings(column="jpg"), engine=engine)
+
+    assert ("(worker: process" in str(caught.value)) == (not isinstance(engine, Local))
+
+
+@dataclass(frozen=True)
+class Without:
+    """An engine on whose workers a file is missing that the driver had when it planned."""
+
+    engine: Engine
+    file: Path
+
+    def run(
+        self, fn: Callable[[Any], Any], tasks: Sequence[Any], tell: Callable[[Workers], None] = unheard
+    ) -> Generator[Any, None, None]:
+        self.file.unlink()
+        return self.engine.run(fn, tasks, tell)

@@ -180,4 +180,6 @@ def _loaded(tagger: Tagger, device: str) -> Model:
     except LaketagError:
         raise
     except Exception as error:  # a user's code: what it says is all that is known
-        raise BadTagger(f"tagger {tagger.name} does not load on {device}: {reason(error)}") from error
+        is_lacking = isinstance(error, FileNotFoundError | ModuleNotFoundError)
+        then = "; it must be there on every machine that workers run on" if is_lacking else ""
+        raise BadTagger(f"tagger {tagger.name} does not load on {device}: {reason(error)}{then}") from error
