@@ -23,8 +23,9 @@ CLUSTER = spark.Spark(master="local-cluster[2,1,1024]", grace=20)
 
 PANDAS = Path(sys.prefix, "pandas")
 """Where `make test` puts it: beside the other packages it would slow every import of Lance."""
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Variables with which Ray listens where it is told to, not at the machine's outer address."""
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "SPARK_LOCAL_IP": "127.0.0.1"}
+"""Variables with which what tests start by themselves keeps off the machine's outer address: a Ray, and
+a `local-cluster` of Spark, which is for tests alone. What laketag starts needs none."""
 
 NAMES = ["local-1", "local-2", "ray", "spark", "spark-cluster"]
 ALL = [pytest.param(name, marks=[] if "local" in name else [pytest.mark.slow]) for name in NAMES]
@@ -53,6 +54,7 @@ class Open:
             return RAY
         require_spark()
         engine = CLUSTER if name == "spark-cluster" else SPARK
+        os.environ["SPARK_LOCAL_IP"] = LOOPBACK["SPARK_LOCAL_IP"]  # for the one JVM of all sessions
         self._keep("spark", name, spark.connected(engine))
         return engine
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,12 @@ Program = Callable[..., Done]
 
 SOURCE = Path(laketag.__file__).parent.parent
 TESTS = Path(__file__).parent
+
+# A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
+LISTENING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from laketag.cli.app import main; main()"
+)
 
 
 def environment() -> dict[str, str]:
@@ -57,3 +65,13 @@ def write_shard(file: Path, samples: dict[str, dict[str, bytes]]) -> None:
                 member = tarfile.TarInfo(f"{key}.{extension}")
                 member.size = len(body)
                 tar.addfile(member, io.BytesIO(body))
+
+
+def wait_until_staged(uri: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a program has staged labels of a dataset."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None:
+        if any("labels" in str(file) for file in uri.glob("_laketag/**/*") if file.is_file()):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nothing was staged: {process.communicate()}")

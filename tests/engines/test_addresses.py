@@ -1,12 +1,14 @@
-"""A cluster that is not there is one line, soon."""
+"""What a cluster cannot give is one line, soon."""
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 
 import pytest
 
 import places
+from laketag.engines.protocol import Engine
 from laketag.engines.ray import Ray
 from laketag.errors import EngineError
 
@@ -18,3 +20,15 @@ def test_a_ray_address_where_no_one_answers_is_refused_within_seconds() -> None:
 
     with pytest.raises(EngineError, match=rf"no Ray cluster at 127\.0\.0\.1:{port} .*refused"):
         next(Ray(address=f"127.0.0.1:{port}").run(str, [1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+@pytest.mark.parametrize("runtime_env", [{"env_vars": {"MOOD": 1}}, {"working_dir": "."}], ids=str)
+def test_a_runtime_environment_that_ray_does_not_take_is_one_line(
+    engine: Engine, runtime_env: dict[str, object]
+) -> None:
+    asking = dataclasses.replace(engine, runtime_env=runtime_env)  # type: ignore[type-var]  # a Ray
+
+    with pytest.raises(EngineError, match=r"^the workers' runtime_env cannot be made: .+$"):
+        next(asking.run(str, [1]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 import typer
@@ -91,11 +93,16 @@ def engine(name: str, workers: int | None, options: Sequence[str] | None) -> lak
     types = get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
     values: dict[str, Any] = {} if workers is None else {"workers": workers}
-    for key, text in pairs("--engine-option", options).items():
-        if key not in known or key == "workers":
+    for given, text in pairs("--engine-option", options).items():
+        key, _, inner = given.partition(".")
+        is_mapping = get_origin(types.get(key)) is Mapping
+        if key not in known or key == "workers" or (inner and not is_mapping):
             others = ", ".join(name for name in known if name != "workers")
-            raise WrongUsage(f"engine {name} has no option {key!r}; it has {others}")
-        values[key] = _value(key, text, types[key])
+            raise WrongUsage(f"engine {name} has no option {given!r}; it has {others}")
+        if is_mapping:
+            values.setdefault(key, {}).update({inner: text} if inner else _mapping(key, text))
+        else:
+            values[key] = _value(key, text, types[key])
     made: laketag.Engine = kind(**values)
     return made
 
@@ -104,9 +111,33 @@ def _value(key: str, text: str, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         return tuple(text.split(","))
     try:
-        if get_origin(kind) is Mapping:
-            return dict(json.loads(text))
         return kind(text) if kind in (int, float) else text
     except ValueError as error:
-        wanted = "a number" if kind in (int, float) else "a JSON object"
-        raise WrongUsage(f"--engine-option {key} is {text!r}, which is not {wanted}") from error
+        raise WrongUsage(f"--engine-option {key} is {text!r}, which is not a number") from error
+
+
+def _mapping(key: str, text: str) -> dict[str, Any]:
+    """Read a JSON object, or the file that holds one, as JSON or YAML. What it holds may be a secret."""
+    is_file = not text.lstrip().startswith("{")
+    try:
+        found = _parsed(Path(text).read_text()) if is_file else json.loads(text)
+    except OSError as error:
+        raise WrongUsage(
+            f"--engine-option {key} is neither a JSON object nor a file that can be read"
+        ) from error
+    except ValueError as error:
+        raise WrongUsage(f"--engine-option {key} holds no JSON object, or a broken one") from error
+    if not isinstance(found, dict):
+        raise WrongUsage(f"--engine-option {key} holds no JSON object, but a {type(found).__name__}")
+    return found
+
+
+def _parsed(text: str) -> Any:
+    try:
+        yaml: Any = importlib.import_module("yaml")  # it comes with Ray; JSON is YAML, too
+    except ImportError:
+        return json.loads(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError("no YAML") from error

@@ -20,11 +20,18 @@ class Workers:
     """Those that died so far."""
     retried: int = 0
     """Tasks given out once more because their worker died."""
+    awaited: int = 0
+    """Workers that were asked for, and that the cluster has no room for yet."""
+    lacking: str = ""
+    """What one of them needs, where no node has so much: `1 CPU and 1 GPU`."""
 
     @property
     def line(self) -> str:
-        """For people: `2 workers`, `2 workers, 1 lost, 1 task tried again`."""
+        """For people: `2 workers`, `1 worker, 2 awaited`, `2 workers, 1 lost, 1 task tried again`."""
         parts = [f"{self.alive} worker{'s' * (self.alive != 1)}"]
+        if self.awaited:
+            why = f" (no node has {self.lacking} yet)" if self.lacking else ""
+            parts.append(f"{self.awaited} awaited{why}")
         if self.lost:
             parts.append(f"{self.lost} lost")
         if self.retried:

@@ -59,8 +59,9 @@ class Ray:
         if not tasks:
             return
         pickled = packed(fn, self.py_files)
+        is_theirs = _imported().is_initialized()
         with connected(self) as ray:
-            crew = _Crew(ray, self, ray.put(pickled), packed_tasks(tasks), tell)
+            crew = _Crew(ray, self, ray.put(pickled), packed_tasks(tasks), tell, is_theirs)
             try:
                 for _ in range(min(self.workers, len(tasks))):
                     crew.hire()
@@ -80,13 +81,18 @@ def connected(engine: Ray) -> Iterator[Any]:
         return
     try:
         with launching():
-            _join(ray, engine.address) if engine.address else _start(ray, engine)
-    except (OSError, ValueError, RuntimeError) as error:
+            _join(ray, engine) if engine.address else _start(ray, engine)
+    except Exception as error:  # Ray raises bare ones too, as where a node takes too long to start
+        ray.shutdown()
+        if engine.runtime_env and isinstance(error, TypeError | ValueError):
+            raise _no_runtime_env(error) from error
         place = f"at {engine.address}" if engine.address else "on this machine"
         raise EngineError(
             f"there is no Ray cluster {place} ({_first_line(error)}); look at `ray status` there"
         ) from error
     try:
+        if not engine.address:
+            _check_gpus(ray, engine)
         yield ray
     finally:
         ray.shutdown()
@@ -105,13 +111,13 @@ def _imported() -> Any:
 _QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
-def _join(ray: Any, address: str) -> None:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+def _join(ray: Any, engine: Ray) -> None:
+    host, _, port = str(engine.address).removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         # Ray itself would try for minutes before it says that no one is there.
         with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE):
             pass
-    ray.init(address=address, **_QUIET)
+    ray.init(address=engine.address, runtime_env=dict(engine.runtime_env) or None, **_QUIET)
 
 
 def _start(ray: Any, engine: Ray) -> None:
@@ -123,6 +129,7 @@ def _start(ray: Any, engine: Ray) -> None:
     try:
         ray.init(
             address="local",
+            runtime_env=dict(engine.runtime_env) or None,
             num_cpus=math.ceil(engine.workers * engine.cpus),
             num_gpus=None if engine.gpus else 0,
             include_dashboard=False,
@@ -132,6 +139,16 @@ def _start(ray: Any, engine: Ray) -> None:
         )
     finally:
         constants.ENABLE_RAY_CLUSTER = clusters
+
+
+def _check_gpus(ray: Any, engine: Ray) -> None:
+    # Workers that no node can ever hold are waited for without end.
+    there = ray.cluster_resources().get("GPU", 0)
+    if engine.gpus > there:
+        raise EngineError(
+            f"gpus is {engine.gpus:g} for each worker, and Ray finds {there:g} GPUs on this machine: leave "
+            "it out, or give the address of a cluster that has some"
+        )
 
 
 def _actor(ray: Any) -> Any:
@@ -184,6 +201,8 @@ class _Crew:
     fn: Any
     tasks: list[bytes]
     tell: Callable[[Workers], None]
+    is_theirs: bool
+    """Whether the Ray is the program's own; one that is not was given the runtime environment as a whole."""
     coming: dict[Any, _Worker] = field(default_factory=dict)
     busy: dict[Any, _Worker] = field(default_factory=dict)
     idle: list[_Worker] = field(default_factory=list)
@@ -196,9 +215,12 @@ class _Crew:
         self.waiting = deque(range(len(self.tasks)))
         self.tried = [0] * len(self.tasks)
         options: dict[str, Any] = {"num_cpus": self.engine.cpus, "num_gpus": self.engine.gpus}
-        if self.engine.runtime_env:
+        if self.is_theirs and self.engine.runtime_env:
             options["runtime_env"] = dict(self.engine.runtime_env)
-        self.kind = _actor(self.ray).options(**options)
+        try:
+            self.kind = _actor(self.ray).options(**options)
+        except (TypeError, ValueError) as error:
+            raise _no_runtime_env(error) from error
         self.answer = elsewhere("laketag.engines.answering:say")
 
     @property
@@ -210,6 +232,7 @@ class _Crew:
         """Ask for a worker. It gets a task when it is there: on a cluster that grows, that takes a while."""
         actor = self.kind.remote(self.answer)
         self.coming[actor.who.remote()] = _Worker(actor)
+        self._tell()
 
     def answers(self) -> Iterator[Answer]:
         """Wait for workers; give tasks to those that came or answered, replace those that died."""
@@ -220,7 +243,7 @@ class _Crew:
             except self.ray.exceptions.RayTaskError as error:
                 raise TaskFailed(f"a worker's answer could not be read: {error.cause}") from error
             except self.ray.exceptions.RuntimeEnvSetupError as error:
-                raise EngineError(f"the workers' runtime_env cannot be made: {error}") from error
+                raise _no_runtime_env(error) from error
             except self.ray.exceptions.RayError as error:
                 self._replace(ref, _first_line(error))
                 continue
@@ -261,10 +284,19 @@ class _Crew:
         if self.idle:
             self._give(self.idle.pop())
         self.hire()
-        self._tell()
 
     def _tell(self) -> None:
-        self.tell(Workers(len(self.busy) + len(self.idle), self.lost, self.retried))
+        alive = len(self.busy) + len(self.idle)
+        self.tell(Workers(alive, self.lost, self.retried, len(self.coming), self._lacking()))
+
+    def _lacking(self) -> str:
+        if not self.coming:
+            return ""
+        wanted = {"CPU": self.engine.cpus, "GPU": self.engine.gpus}
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+            return ""
+        return " and ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
 
     def stop(self, grace: float) -> None:
         """End every worker: at once when it is idle, after a request and at most the grace when it is not."""
@@ -275,6 +307,10 @@ class _Crew:
                 self.ray.wait(list(self.busy), num_returns=len(self.busy), timeout=grace)
         for worker in [*self.coming.values(), *self.busy.values(), *self.idle]:
             self.ray.kill(worker.actor)
+
+
+def _no_runtime_env(error: Exception) -> EngineError:
+    return EngineError(f"the workers' runtime_env cannot be made: {' '.join(str(error).split())}")
 
 
 def _first_line(error: Exception) -> str:
