@@ -1,29 +1,75 @@
-"""A Ray cluster of two nodes on this machine, on loopback: run as a program, it says where and waits.
+"""A Ray cluster on this machine, on loopback: run as a program, it says where, and adds nodes when told to.
 
-The first line that it prints is the address, the second the process of the second node's raylet.
+A line on stdin adds a node, and the process of its raylet is printed. Where the line names a folder, the node
+takes itself for another machine: it has a host name of its own, and nothing in that folder.
 """
 
 from __future__ import annotations
 
+import socket
+import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
-import ray._private.ray_constants as constants
+import ray._private.node
+import ray._private.parameter
+from ray.cluster_utils import Cluster
 
-constants.ENABLE_RAY_CLUSTER = False  # else Ray takes the machine's outer address, and listens there
-
-from ray.cluster_utils import Cluster  # noqa: E402  # reads the constant
+NODE = {
+    "num_cpus": 1,
+    "num_gpus": 0,
+    "node_ip_address": "127.0.0.1",
+    "object_store_memory": 100 << 20,
+    "min_worker_port": 0,
+    "max_worker_port": 0,
+}
 
 
 def main() -> None:
-    """Start, say, and wait until stdin ends."""
-    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 100 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-    second = cluster.add_node(**node)
-    (raylet,) = second.all_processes["raylet"]
+    """Start the head, and what is asked for, until stdin ends."""
+    head = NODE | {"include_dashboard": False}
+    cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     print(cluster.address, flush=True)
-    print(raylet.process.pid, flush=True)
-    sys.stdin.read()
+    others = []
+    for line in sys.stdin:
+        hidden = line.strip()
+        apart = ["unshare", "--mount", "--uts"] if hidden else []
+        command = [*apart, sys.executable, __file__, cluster.address, hidden]
+        others.append(subprocess.Popen(command, stdin=subprocess.PIPE))
+    for other in others:
+        other.communicate()
     cluster.shutdown()
 
 
-main()
+def patiently(start: Callable[[], Any]) -> Any:
+    """Start again what does not start within Ray's 30 seconds, which a busy machine may need."""
+    for _ in range(3):
+        try:
+            return start()
+        except Exception as error:  # it is a bare one
+            print(error, file=sys.stderr)
+    return start()
+
+
+def be_a_node(address: str, hidden: str) -> None:
+    """Start a node, and wait until stdin ends."""
+    if hidden:
+        socket.sethostname("elsewhere")
+        subprocess.run(["mount", "-t", "tmpfs", "none", hidden], check=True)
+    parameters = ray._private.parameter.RayParams(
+        gcs_address=address, redis_address=address, node_manager_port=0, include_log_monitor=False, **NODE
+    )
+    node = patiently(
+        lambda: ray._private.node.Node(parameters, head=False, shutdown_at_exit=False, spawn_reaper=False)
+    )
+    (raylet,) = node.all_processes["raylet"]
+    print(raylet.process.pid, flush=True)
+    sys.stdin.read()
+    node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+if len(sys.argv) > 1:
+    be_a_node(*sys.argv[1:])
+else:
+    main()
