@@ -13,11 +13,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bars
 import bench
 import lance
 import peaks
@@ -186,11 +187,28 @@ def measured(case: Case) -> dict[str, float]:
         shutil.rmtree(folder)
 
 
+def chart(found: Mapping[Case, Mapping[str, float]]) -> bars.Chart:
+    """Show what grows with fragments, and that a row costs the same."""
+    seconds, rows = {}, {}
+    for case, one in found.items():
+        if case == Case(case.rows, case.fragments):  # neither images, nor more taggers, nor more workers
+            group = f"{case.rows:,} rows in {case.fragments:,}"
+            laketag = one["stage, driver's CPU s"] + one["commit, CPU s"]
+            seconds[group] = [laketag, one["bare files and one commit, CPU s"]]
+            rows[group] = [one["worker, CPU us a row"], "reads no row"]
+    return bars.Chart(
+        "A million rows: what the driver and the workers take",
+        ["laketag", "bare column files and one commit"],
+        [bars.Panel("driver, CPU seconds", seconds), bars.Panel("worker, CPU microseconds a row", rows)],
+    )
+
+
 def main() -> None:
     asked = bench.asked(__doc__)
     found = {case: measured(case) for case in (LONG if asked.long else SHORT)}
     figures = {f"{case}: {name}": value for case, one in found.items() for name, value in one.items()}
     bench.finish("scale", figures, long=asked.long)
+    bars.draw("scale", chart(found), long=asked.long)
 
 
 if __name__ == "__main__":
