@@ -152,6 +152,7 @@ class PlainStream(_Closing):
     def _read_into(self, room: memoryview, at: int) -> int:
         got = os.preadv(self._file.fileno(), [room], at)
         self._count(at, got)
+        self._length = _LEAST // 2  # where bodies are large, the next block is small again
         return got
 
     def skip(self, size: int) -> int:
