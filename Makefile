@@ -17,7 +17,7 @@ PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := startup tag_io tag_model memory evolve import pages three_taggers aesthetic_cpu rewrite peers engines scale
 ANY := not gpu and not weights
 
-.PHONY: help browser java demo test test-fast test-readers check docs bench clean
+.PHONY: help browser java demo test test-fast test-readers check docs pictures bench clean
 
 help:
 	@echo 'make demo       the whole line on real photographs, in under a minute'
@@ -26,6 +26,7 @@ help:
 	@echo 'make test-readers  LanceDB, Polars and Daft on the same dataset'
 	@echo 'make check      format, lint, types, generated docs are fresh'
 	@echo 'make docs       generate docs/cli.md'
+	@echo 'make pictures   take the pictures of docs/tutorial.md'
 	@echo 'make bench      the benchmarks in a short form, under ten minutes; LONG=1: as the figures of the README are made'
 
 $(DEMO): pyproject.toml
@@ -80,6 +81,9 @@ check: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(RUN)/python scripts/cli_reference.py
+
+pictures: $(INSTALLED) browser
+	$(RUN)/python scripts/tutorial_pictures.py
 
 bench: $(INSTALLED)
 	@for name in $(BENCHMARKS); do \

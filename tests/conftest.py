@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import places
 from laketag.engines.protocol import Engine
+from programs import environment
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,3 +50,17 @@ def open_places() -> Iterator[places.Open]:
 def engine(request: pytest.FixtureRequest, open_places: places.Open) -> Engine:
     """Give each engine in turn."""
     return open_places.engine(request.param)
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what `laketag demo` leaves behind."""
+    folder = tmp_path_factory.mktemp("docs")
+    subprocess.run(
+        [sys.executable, "-m", "laketag", "demo"],
+        cwd=folder,
+        env=environment(),
+        check=True,
+        capture_output=True,
+    )
+    return folder

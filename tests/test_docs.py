@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import benchmark_table
 import pytest
+from examples import examples, run
 
 import laketag
 from laketag.cli.app import app
@@ -20,26 +19,9 @@ from programs import environment
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+# Their examples are run by test_readers.py and gallery/test_tutorial.py.
+ELSEWHERE = ("readers.md", "tutorial.md")
 WORDS = "\n".join(page.read_text() for page in DOCS.glob("*.md"))
-
-
-@dataclass(frozen=True)
-class Example:
-    language: str
-    text: str
-
-    @property
-    def file(self) -> str | None:
-        """The file that the example is, where its first line names one."""
-        found = re.match(r"# (\w+\.py)\n", self.text)
-        return found[1] if found else None
-
-
-def examples(page: Path) -> list[Example]:
-    return [
-        Example(*found)
-        for found in re.findall(r"^```(bash|python)\n(.*?)^```$", page.read_text(), re.M | re.S)
-    ]
 
 
 def test_the_command_line_reference_is_fresh() -> None:
@@ -91,51 +73,23 @@ def test_every_page_is_in_the_index() -> None:
     ] == []
 
 
-@pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what `laketag demo` leaves behind."""
-    folder = tmp_path_factory.mktemp("docs")
-    subprocess.run(
-        [sys.executable, "-m", "laketag", "demo"],
-        cwd=folder,
-        env=environment(),
-        check=True,
-        capture_output=True,
-    )
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if examples(page) and page.name != "readers.md"],
+    [page for page in PAGES if examples(page) and page.name not in ELSEWHERE],
     ids=lambda page: page.stem,
 )
 def test_the_examples_of_a_page_run_in_order(page: Path, demo_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(demo_folder, tmp_path, dirs_exist_ok=True)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, command in {"laketag": f"{sys.executable} -m laketag", "python": sys.executable}.items():
-        program = programs / name
-        program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        program.chmod(0o755)
-    variables = environment() | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
 
-    for example in examples(page):
-        if example.file:
-            (tmp_path / example.file).write_text(example.text)
-            continue
-        command = ["bash", "-e"] if example.language == "bash" else [sys.executable, "-"]
-        done = subprocess.run(
-            command,
-            input=example.text,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=variables,
-            check=False,
-        )
-        assert done.returncode == 0, f"{example.text}\n{done.stdout}\n{done.stderr}"
+    run(page, tmp_path, environment())
+
+
+def test_pictures_of_the_docs_are_small() -> None:
+    sizes = {picture.name: picture.stat().st_size for picture in (DOCS / "pictures").iterdir()}
+
+    assert {name for name, size in sizes.items() if size > 200_000} == set()
+    assert sum(sizes.values()) < 1_000_000
 
 
 @pytest.mark.parametrize("page", benchmark_table.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
