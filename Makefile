@@ -14,7 +14,7 @@ PANDAS := pandas==3.1.1
 # Readers that are too large to come with every test run; they have an environment of their own.
 READERS := 'polars>=1.30' 'lancedb>=0.30' 'daft[lance]>=0.7'
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
-BENCHMARKS := startup tag_io tag_model memory evolve import pages three_taggers aesthetic_cpu rewrite peers engines scale
+BENCHMARKS := startup tag_io tag_model memory evolve import pages export three_taggers aesthetic_cpu rewrite peers engines scale
 ANY := not gpu and not weights
 
 .PHONY: help browser java demo test test-fast test-readers check docs pictures bench clean
