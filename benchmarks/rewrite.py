@@ -224,6 +224,9 @@ def pictured(figures: Mapping[str, Any]) -> bars.Chart:
             },
         )
         for unit in ("seconds", "MB read", "MB written")
+        if any(
+            figures[f"{name}: habit: {unit}"] for name in names
+        )  # few images take less than their start-up
     ]
     size = f"{figures['images']:,} images in tars of {figures['MB of tars']:,.0f} MB"
     title = f"{size}, two workers, start-up apart"

@@ -100,6 +100,16 @@ def test_a_page_has_the_figures_that_were_measured(page: Path) -> None:
     assert benchmark_table.filled(text) == text
 
 
+def test_both_readmes_show_the_same_figures() -> None:
+    english, chinese = (
+        re.findall(r"<!-- \w+: .*? -->", (ROOT / name).read_text())
+        for name in ("README.md", "README.zh-CN.md")
+    )
+
+    assert english
+    assert chinese == english
+
+
 def test_both_readmes_have_the_same_examples() -> None:
     english, chinese = (
         re.findall(r"```(bash|console|python)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
