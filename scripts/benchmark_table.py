@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / name for name in ("benchmarks/README.md", "README.md", "README.zh-CN.md")]
+PAGES = [ROOT / name for name in ("benchmarks/README.md", "docs/scale.md", "README.md", "README.zh-CN.md")]
 _FIGURE = re.compile(r"(<!-- (\w+): (.*?) -->)[^|<]*")
 
 
