@@ -35,7 +35,7 @@ $(DEMO): pyproject.toml
 	$(PIP) --editable '.[demo]'
 	@touch $@
 
-$(INSTALLED): $(DEMO)
+$(INSTALLED): $(DEMO) Makefile
 	$(PIP) --editable '.[dev,demo]'
 	$(PIP) --no-deps '$(ORACLE)'
 	rm -rf $(VENV)/wids

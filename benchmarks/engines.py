@@ -1,6 +1,6 @@
 """The same photographs on each engine: start-up apart, one worker and two, beside two other programs.
 
-python benchmarks/engines.py [--long] [--images 10000] [--rounds 1] [--least-workers 1]
+python benchmarks/engines.py [--long] [--images 1500] [--rounds 1] [--least-workers 1]
 
 The other programs are the vendor page's (Ray Data over fragments) and lance-ray's `add_columns`, with two
 workers each, as in `peers.py`, whose environments they share. The model is nsfw.
@@ -41,7 +41,7 @@ def one_round(folder: Path, peers: list[Peer], photographs: list[bytes]) -> dict
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(120, 10_000), rounds=(1, 1), least_workers=(2, 1))
+    asked = bench.asked(__doc__, images=(120, 1500), rounds=(1, 1), least_workers=(2, 1))
     peers = [*ours(asked.least_workers), *THEIRS]
     for peer in THEIRS:
         peer.python()
