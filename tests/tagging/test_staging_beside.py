@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,16 +19,20 @@ class Watched(Work):
     is_asked: threading.Event = field(default_factory=threading.Event)
     fails_on: str = ""
     staged: list[tuple[str, bool]] = field(default_factory=list)
+    is_closed: bool = False
 
     def stage(self, chunk: Chunk, labels: list[Labels]) -> None:
         if chunk.key == self.fails_on:
             raise OSError("disk full")
         self.staged.append((chunk.key, self.is_asked.wait(30)))
 
-    def labelled(self, keys: str) -> Iterator[tuple[Chunk, list[Labels]]]:
-        for key in keys:
-            yield Chunk(key, ()), []
-            self.is_asked.set()
+    def labelled(self, keys: str) -> Generator[tuple[Chunk, list[Labels]], None, None]:
+        try:
+            for key in keys:
+                yield Chunk(key, ()), []
+                self.is_asked.set()
+        finally:
+            self.is_closed = True
 
 
 def watched(fails_on: str = "") -> Watched:
@@ -52,3 +56,13 @@ def test_what_staging_raises_ends_the_work(fails_on: str) -> None:
         work.stage_beside(work.labelled("abc"))
 
     assert [key for key, _ in work.staged] == list("ab" if fails_on == "c" else "")
+
+
+def test_nothing_is_read_ahead_any_more_when_staging_has_failed() -> None:
+    work = watched(fails_on="a")
+
+    with pytest.raises(OSError, match="disk full") as raised:
+        work.stage_beside(work.labelled("abc"))
+
+    assert raised.tb is not None  # it holds what it went through, which would stay open
+    assert work.is_closed

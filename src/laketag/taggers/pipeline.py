@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -94,13 +94,13 @@ class Pipeline:
             if use is not None:
                 use(cores)
 
-    def run(self, chunks: Iterable[tuple[K, Iterable[Row]]]) -> Iterator[tuple[K, list[Labels]]]:
+    def run(self, chunks: Iterable[tuple[K, Iterable[Row]]]) -> Generator[tuple[K, list[Labels]], None, None]:
         """Yield each chunk's labels, one `Labels` a tagger, in the order of the chunks.
 
         `chunks` and the rows of each are read in one thread, ahead, and closed in the end where they
         can be. Rows in, rows out: a row that fails has null labels and a reason. Where `stop` cuts
         a chunk, what it has so far is yielded, with `is_whole` false, and the run ends. Exceptions of
-        `chunks` are raised here, after the chunks before them.
+        `chunks` are raised here, after the chunks before them. Once it is closed, nothing is read.
         """
         started = perf_counter()
         try:

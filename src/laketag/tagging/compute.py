@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -128,9 +129,10 @@ class Work:
         suspect = np.isin(addresses >> 32, list(self.task.suspects[number])) & ~lacks
         return is_open & (lacks | suspect), pc.if_else(pa.array(suspect), digests, none)
 
-    def stage_beside(self, labelled: Iterator[tuple[Chunk, list[Labels]]]) -> None:
+    def stage_beside(self, labelled: Generator[tuple[Chunk, list[Labels]], None, None]) -> None:
         """Stage chunk after chunk, each while the next is predicted: a device does not wait for a store."""
-        with ThreadPoolExecutor(1, thread_name_prefix="laketag-stage") as beside:
+        # Closed here: what reads ahead leaves markers, and where staging fails a traceback keeps it open.
+        with ThreadPoolExecutor(1, thread_name_prefix="laketag-stage") as beside, closing(labelled):
             staging: Future[None] | None = None
             for chunk, labels in labelled:
                 # One at a time: a crash costs the chunk that is staged and the one that is predicted.
