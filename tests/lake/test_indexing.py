@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
@@ -106,3 +107,21 @@ def test_what_cannot_be_indexed_is_refused_with_what_can(
 
     with pytest.raises(ColumnError, match=why):
         index(str(tmp_path), column, kind)
+
+
+def test_an_index_of_another_kind_that_came_first_is_not_taken_for_the_own_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_of_all_types(tmp_path)
+    build = lance.LanceDataset.create_scalar_index
+
+    def build_second(dataset: lance.LanceDataset, column: str, *args: Any, **named: Any) -> None:
+        monkeypatch.undo()
+        build(lance.dataset(str(tmp_path)), column, "BITMAP", name=f"{column}_idx", replace=True)
+        build(dataset, column, *args, **named)
+
+    monkeypatch.setattr(lance.LanceDataset, "create_scalar_index", build_second)
+    report = index(str(tmp_path), "SCORE", "btree")
+
+    [made] = lance.dataset(str(tmp_path)).describe_indices()
+    assert (made.index_type, report.kind, report.version) == ("BTree", "btree", 3)

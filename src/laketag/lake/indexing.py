@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KINDS = ("btree", "bitmap", "text", "list", "vector")
 """What an index can be."""
+_LANCES = {"btree": "BTREE", "bitmap": "BITMAP", "text": "INVERTED", "list": "LABEL_LIST"}
 _SAMPLE = 10_000
 _FEW_VALUES = 100
 # Below this, product quantisation has too little to learn from, and looking at every vector is fast.
@@ -105,19 +106,26 @@ def _built(location: Location, column: str, kind: str) -> None:
             ) from error
 
     def is_built(before: LanceDataset, after: LanceDataset) -> bool:
-        return bool(_segments(after, column) - _segments(before, column))
+        return bool(_segments(after, column, kind) - _segments(before, column, kind))
 
     change(location, build, is_built)
 
 
-def _segments(dataset: LanceDataset, column: str) -> set[str]:
-    """Name the parts of a column's index; each has a name of its own, in every build."""
+def _segments(dataset: LanceDataset, column: str, kind: str) -> set[str]:
+    """Name the parts of a column's index of a kind; each has a name of its own, in every build."""
     return {
         str(segment.uuid)
         for each in dataset.describe_indices()
-        if each.name == _name(column)
+        if each.name == _name(column) and _is(each.index_type, kind)
         for segment in each.segments
     }
+
+
+def _is(lances: str, kind: str) -> bool:
+    """Whether Lance's name of an index's type, which it spells in two ways, is that of a kind."""
+    if kind == "vector":
+        return lances.startswith("IVF_")
+    return lances.upper() == _LANCES[kind].replace("_", "")
 
 
 def _build(dataset: LanceDataset, column: str, kind: str) -> None:
@@ -135,8 +143,7 @@ def _build(dataset: LanceDataset, column: str, kind: str) -> None:
                 column, "IVF_PQ", name=name, replace=True, num_sub_vectors=max(1, dimension // 16)
             )
         return
-    types: dict[str, Any] = {"btree": "BTREE", "bitmap": "BITMAP", "text": "INVERTED", "list": "LABEL_LIST"}
-    dataset.create_scalar_index(column, types[kind], name=name, replace=True)
+    dataset.create_scalar_index(column, cast(Any, _LANCES[kind]), name=name, replace=True)
 
 
 def _kind(dataset: LanceDataset, column: str) -> str:
