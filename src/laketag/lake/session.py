@@ -1,10 +1,11 @@
-"""One session for all files of a folder: on a store they share its connections."""
+"""A session for all files of a folder: on a store they share its connections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from laketag.lake.location import Location
@@ -19,15 +20,18 @@ R = TypeVar("R")
 _THREADS_ON_A_STORE = 32
 _THREADS_ON_A_DISK = 4
 _AT_A_TIME = 1024  # bounds what waits in the pool, whatever there is to do
+# A session keeps the credentials that Lance found when it was opened, in the environment or in a file.
+_SECONDS = 30
 
 
 def session_of(location: Location) -> LanceFileSession:
-    """Give the session of a folder, opened once per process; names are relative to the folder."""
-    return _session(location.uri, tuple(sorted(location.storage_options.items())))
+    """Give the session of a folder, opened anew twice a minute; names are relative to the folder."""
+    options = tuple(sorted(location.storage_options.items()))
+    return _session(location.uri, options, int(monotonic() // _SECONDS))
 
 
 @lru_cache(maxsize=16)
-def _session(uri: str, options: tuple[tuple[str, str], ...]) -> LanceFileSession:
+def _session(uri: str, options: tuple[tuple[str, str], ...], _: int) -> LanceFileSession:
     from lance.file import LanceFileSession
 
     return LanceFileSession(uri, storage_options=dict(options))
