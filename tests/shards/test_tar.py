@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import tarfile
 import tracemalloc
@@ -272,3 +273,13 @@ def test_noise_is_walked_to_its_end(path):
 
         assert found == []
         assert len(lost) == 1
+
+
+def test_a_file_system_that_gives_less_than_was_asked_for_cuts_nothing(path, monkeypatch):
+    read = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, at: read(file, min(size, 100), at))
+
+    found, lost = walked(path, tar_bytes(THREE))
+
+    assert [(member.name, member.body) for member in found] == THREE
+    assert lost == []

@@ -126,9 +126,18 @@ class PlainStream(_Closing):
         gap = gap or 0
         self._start = at - gap
         wanted = max(0, min(gap + max(size, self._length), self._size - self._start))
-        self._block = os.pread(self._file.fileno(), wanted, self._start)
+        self._block = self._read(self._start, wanted)
         self._count(self._start, len(self._block))
         return self._block[gap : gap + size]
+
+    def _read(self, at: int, size: int) -> bytes:
+        found = os.pread(self._file.fileno(), size, at)
+        # Some mounted stores give less than was asked for, though it is not the end.
+        while len(found) < size and (
+            more := os.pread(self._file.fileno(), size - len(found), at + len(found))
+        ):
+            found += more
+        return found
 
     def _count(self, start: int, size: int) -> None:
         self.taken += size
@@ -164,7 +173,7 @@ class PlainStream(_Closing):
     def read_at(self, offset: int, size: int) -> bytes:
         """Read bytes anywhere; the position stays."""
         self.taken += size
-        return os.pread(self._file.fileno(), size, offset)
+        return self._read(offset, size)
 
     def close(self) -> None:
         """Let go of the file."""
