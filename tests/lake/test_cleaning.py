@@ -134,6 +134,7 @@ def test_what_a_killed_run_left_goes_when_it_is_given_up(tmp_path: Path) -> None
     assert young.pins == ()
     assert given_up.pins == (f"laketag-{JOB.digest[:16]}-all",)
     assert staged_files(tmp_path) == []
+    assert not (tmp_path / "_laketag" / JOB.digest).exists()
     assert [each.version for each in versions(str(tmp_path)).versions] == [2]
 
 

@@ -115,8 +115,10 @@ def clean(
     pins = _dead_pins(dataset, running, folders.keys() - old.keys())
     compacted = compact_fragments(location, yes=yes) if compact else 0
     if yes:
+        staged = StagedFiles(location, "")
         for names in old.values():
-            StagedFiles(location, "").delete(names)
+            staged.delete(names)
+            staged.drop_folders(names)
         for pin in pins:
             dataset.tags.delete(pin)
     freed = free_versions(location, older_than, yes=yes)

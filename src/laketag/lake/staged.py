@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 
@@ -72,12 +73,13 @@ class StagedFiles:
             pass
 
     def drop_folders(self, names: Iterable[str]) -> None:
-        """Drop the folders that held some files, where they are empty now; a store has no folders."""
+        """Drop the folders in this one that held some files, where they are empty now; a store has none."""
         if not self.location.is_local:
             return
-        for folder in {os.path.dirname(name) for name in names} - {""}:
+        held = {folder for name in names for folder in PurePosixPath(name).parents} - {PurePosixPath()}
+        for folder in sorted(held, key=lambda each: len(each.parts), reverse=True):
             with suppress(OSError):  # something is in it, or it is gone
-                os.rmdir(os.path.join(self.location.uri, self._path(folder)))
+                os.rmdir(os.path.join(self.location.uri, self._path(str(folder))))
 
     def _path(self, name: str) -> str:
         return f"{ROOT}/{self.folder}/{name}" if self.folder else f"{ROOT}/{name}"
