@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import lance
 import pyarrow as pa
@@ -13,6 +14,7 @@ from datasets import make
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file, write_verified
 from laketag.lake.committing import FragmentColumns, commit_columns
+from laketag.lake.dataset import path_of
 from laketag.lake.location import Location
 from laketag.lake.transactions import transaction_properties
 
@@ -123,3 +125,10 @@ def test_where_nothing_is_left_to_say_no_version_is_made(tmp_path: Path) -> None
     version = commit_columns(Location.of(str(tmp_path)), SCHEMA, lambda dataset: [], {})
 
     assert (version.number, version.fragments) == (2, 0)
+
+
+def test_the_name_of_a_data_file_is_the_one_that_pylance_tells(tmp_path: Path) -> None:
+    [file] = make(tmp_path, 1).get_fragments()[0].metadata.files
+
+    assert path_of(file) == str(file.path)
+    assert path_of(SimpleNamespace(path="later.lance")) == "later.lance"

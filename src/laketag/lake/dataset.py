@@ -147,7 +147,9 @@ def data_file(fragment: FragmentMetadata, field_id: int) -> str | None:
 
 def path_of(file: DataFile) -> str:
     """Give a data file's name below `data/`."""
-    return file._path  # pylance's own `path` makes a class at every call: most of what a plan would take
+    # pylance's own `path` makes a class at every call, most of what a plan would take; one day it may not.
+    kept: str | None = getattr(file, "_path", None)
+    return str(file.path) if kept is None else kept
 
 
 def _list(names: Sequence[str]) -> str:
