@@ -17,6 +17,7 @@ from fakes import CountingTagger, DigestLabel, predicted
 from laketag.errors import JobRefused
 from laketag.lake.lease import _NOTHING, Lease, leased
 from laketag.lake.location import Location
+from laketag.lake.showing import show
 from laketag.lake.staged import StagedFiles
 from laketag.tagging.job import job_of
 from laketag.tagging.run import tag
@@ -40,6 +41,24 @@ def test_slices_stage_and_one_run_commits(tmp_path: Path) -> None:
     assert len(predicted(counted)) == 300
     assert staged_files(tmp_path / "data") == []
     assert tag(uri, [tagger]).bytes_read == 0
+
+
+def test_what_an_earlier_laketag_staged_in_one_folder_is_counted_committed_and_taken_away(
+    tmp_path: Path,
+) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [DigestLabel()], settings=TagSettings(stage_only=True, chunk_rows=20))
+    for file in staged_files(tmp_path):
+        file.rename(file.parents[1] / file.name)
+    assert {file.parent.name for file in staged_files(tmp_path)} == {"labels"}
+
+    before = show(str(tmp_path)).jobs
+    report = tag(str(tmp_path), [DigestLabel()])
+
+    assert [job.rows for job in before] == [300]
+    assert (report.computed, report.version_after) == (0, 2)
+    assert labels(tmp_path) == {n: right_label(n) for n in range(300)}
+    assert staged_files(tmp_path) == []
 
 
 def test_slices_that_commit_themselves_leave_each_other_alone(tmp_path: Path) -> None:
