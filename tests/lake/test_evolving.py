@@ -372,3 +372,40 @@ def test_a_change_that_another_writer_overtook_is_made_again(
     assert ("F" in after.schema.names) == (work in ("cast", "index"))
     if work == "cast":
         assert after.schema.field("F").type == pa.float64()
+
+
+def test_a_column_of_another_writer_is_not_taken_for_the_own_one_where_there_are_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, add = str(tmp_path), lance.LanceDataset.add_columns
+    lance.write_dataset(pa.table({"A": pa.array([], pa.int32())}), uri)
+
+    def add_second(dataset: lance.LanceDataset, columns: pa.Schema) -> None:
+        monkeypatch.undo()
+        add(lance.dataset(uri), pa.schema([("X", pa.string())]))
+        add(dataset, columns)
+
+    monkeypatch.setattr(lance.LanceDataset, "add_columns", add_second)
+    with pytest.raises(ColumnError, match="there is a column 'X' already"):
+        add_column(uri, "X", "A + 1")
+
+    assert lance.dataset(uri).schema.field("X").type == pa.string()
+    assert add_column(uri, "Y", "A + 1").columns == ("A", "X", "Y")
+
+
+def test_a_column_that_another_writer_renamed_is_not_taken_for_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, drop = str(tmp_path), lance.LanceDataset.drop_columns
+    lance.write_dataset(pa.table({"A": [1], "B": [2]}), uri)
+
+    def drop_second(dataset: lance.LanceDataset, columns: list[str]) -> None:
+        monkeypatch.undo()
+        rename_column(uri, "B", "C")
+        drop(dataset, columns)
+
+    monkeypatch.setattr(lance.LanceDataset, "drop_columns", drop_second)
+    with pytest.raises(ColumnError, match="there is no column 'B'"):
+        drop_column(uri, "B")
+
+    assert lance.dataset(uri).to_table().to_pylist() == [{"A": 1, "C": 2}]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from laketag.errors import ColumnError
 from laketag.lake.changing import change, set_field_metadata
 from laketag.lake.committing import FragmentColumns, commit_columns
-from laketag.lake.dataset import is_image_like, open_dataset, require_columns
+from laketag.lake.dataset import field_id, is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store
@@ -78,11 +78,7 @@ def add_column(
     if name in dataset.schema.names and is_image_like(column):
         raise ColumnError(f"column {name!r} holds bytes, which SQL does not make; give another name")
     if not dataset.get_fragments():
-        change(
-            location,
-            lambda current: _reserve(current, column),
-            lambda _, after: column.name in after.schema.names,
-        )
+        _reserve(location, column, replace=replace)
         return _report(location)
 
     def prepare(current: LanceDataset) -> list[FragmentColumns]:
@@ -118,7 +114,7 @@ def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | Non
             raise ColumnError(f"column {name!r} is the only one; a dataset keeps at least one")
         dataset.drop_columns([name])
 
-    change(location, drop, lambda _, after: name not in after.schema.names)
+    change(location, drop, lambda before, after: _name_of(after, before, name) is None)
     return _report(location)
 
 
@@ -141,10 +137,7 @@ def rename_column(
         if new_name != name:
             _alter(dataset, path=name, name=new_name)
 
-    def is_renamed(_: LanceDataset, after: LanceDataset) -> bool:
-        return name not in after.schema.names and new_name in after.schema.names
-
-    change(location, rename, is_renamed)
+    change(location, rename, lambda before, after: _name_of(after, before, name) == new_name)
     return _report(location)
 
 
@@ -215,9 +208,24 @@ def _check_new(schema: pa.Schema, name: str, *, replace: bool) -> None:
         )
 
 
-def _reserve(dataset: LanceDataset, column: pa.Field) -> None:
-    if column.name not in dataset.schema.names:
-        dataset.add_columns(pa.schema([column]))
+def _reserve(location: Location, column: pa.Field, *, replace: bool) -> None:
+    """Add a column to a dataset that has no rows."""
+
+    def reserve(dataset: LanceDataset) -> None:
+        _check_new(dataset.schema, column.name, replace=replace)
+        if column.name not in dataset.schema.names:
+            dataset.add_columns(pa.schema([column]))
+
+    def is_reserved(_: LanceDataset, after: LanceDataset) -> bool:
+        return any(each.equals(column, check_metadata=True) for each in after.schema)
+
+    change(location, reserve, is_reserved)
+
+
+def _name_of(after: LanceDataset, before: LanceDataset, name: str) -> str | None:
+    """Find what a column is called in a later version; None where it is gone."""
+    number = field_id(before.lance_schema, name)
+    return next((each for each in after.schema.names if field_id(after.lance_schema, each) == number), None)
 
 
 def _alter(dataset: LanceDataset, **alteration: Any) -> None:
