@@ -12,7 +12,7 @@ from lance.file import LanceFileWriter
 
 from datasets import make
 from laketag.errors import CommitError
-from laketag.lake.columns import ColumnFile, verify_column_file, write_column_file, write_verified
+from laketag.lake.columns import ColumnFile, open_verified, write_column_file, write_verified
 from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import path_of
 from laketag.lake.location import Location
@@ -35,9 +35,9 @@ def test_a_short_file_and_a_mistyped_file_are_refused(tmp_path: Path) -> None:
     mistyped = write_column_file(location, dataset.data_storage_version, other, [batch(100, pa.float64())])
 
     with pytest.raises(CommitError, match="99 rows where the fragment has 100"):
-        verify_column_file(location, short, SCHEMA, 100)
+        open_verified(location, short, SCHEMA, 100)
     with pytest.raises(CommitError, match="double"):
-        verify_column_file(location, mistyped, SCHEMA, 100)
+        open_verified(location, mistyped, SCHEMA, 100)
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,7 @@ def write_verified(
     """
     witness = _Witness()
     file = write_column_file(location, storage_version, schema, witness.watched(batches))
-    reader = _reader(location, file)
-    _verify(reader, file, schema, rows)
+    reader = open_verified(location, file, schema, rows)
     plain = [each.name for each in schema if not pa.types.is_nested(each.type)]
     if len(plain) == len(schema):
         witness.check(file, *witness.read_back(reader))
@@ -84,18 +83,15 @@ def write_verified(
     return file
 
 
-def verify_column_file(location: Location, file: ColumnFile, schema: pa.Schema, rows: int) -> None:
-    """Open a column file again and hold it against what it must be.
+def open_verified(location: Location, file: ColumnFile, schema: pa.Schema, rows: int) -> LanceFileReader:
+    """Open a column file again and hold its rows and types against what they must be.
 
     Lance validates neither length nor types at commit, and a wrong file makes the dataset unreadable.
 
     Raises:
         CommitError: it is short, long or of other types.
     """
-    _verify(_reader(location, file), file, schema, rows)
-
-
-def _verify(reader: LanceFileReader, file: ColumnFile, schema: pa.Schema, rows: int) -> None:
+    reader = _reader(location, file)
     found = reader.metadata().schema
     if reader.num_rows() != rows:
         raise CommitError(
@@ -104,6 +100,7 @@ def _verify(reader: LanceFileReader, file: ColumnFile, schema: pa.Schema, rows: 
     wrong = [f.name for f in schema if found.names.count(f.name) != 1 or found.field(f.name).type != f.type]
     if wrong or len(found) != len(schema):
         raise CommitError(f"column file {file.name} has types {found.types} where {schema.types} were meant")
+    return reader
 
 
 @dataclass
@@ -127,7 +124,7 @@ class _Witness:
             self._seen += len(batch)
             yield batch
 
-    def read_back(self, reader: LanceFileReader) -> tuple[dict[str, int], pa.Table]:
+    def read_back(self, reader: LanceFileReader) -> tuple[dict[str, int], pa.Table | None]:
         """Count the nulls of a file that was written, and take the sampled rows out of it."""
         nulls: Counter[str] = Counter()
         some, seen, rows = [], 0, np.array(self.rows, np.int64)
