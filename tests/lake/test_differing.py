@@ -153,6 +153,37 @@ def test_a_score_counts_what_moved_and_has_no_table_of_values(tmp_path: Path) ->
     )
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [pa.list_(pa.float32(), 2), pa.list_(pa.float16(), 2), pa.list_(pa.float64()), pa.list_(pa.int8(), 2)],
+    ids=str,
+)
+def test_vectors_and_lists_that_moved_are_counted(tmp_path: Path, kind: pa.DataType) -> None:
+    uri = str(tmp_path)
+    values: list[list[int] | None] = [[1, 2], [3, 4], None, [5, 6], None]
+    label = pa.field("VECTOR", kind, metadata={"laketag": "{}"})
+
+    def table(rows: list[list[int] | None]) -> pa.Table:
+        held = {"__key__": pa.array(list("abcde")), "VECTOR": pa.array(rows, kind)}
+        return pa.table(held, pa.schema([pa.field("__key__", pa.string()), label]))
+
+    lance.write_dataset(table(values), uri, enable_stable_row_ids=True, data_storage_version="2.1")
+    changed = table([[1, 2], [3, 5], [7, 8], None, None])
+    merge = lance.dataset(uri).merge_insert("__key__").when_matched_update_all()
+    merge.execute(changed)
+
+    [same] = diff(uri, 1, 1).labels
+    [moved] = diff(uri, 1, 2).labels
+
+    assert (same.moved, same.changes) == (0, ())
+    assert moved.moved == 3
+    assert set(moved.changes) == {
+        LabelChange("(a value)", "(a value)", 1),
+        LabelChange(None, "(a value)", 1),
+        LabelChange("(a value)", None, 1),
+    }
+
+
 def test_rows_labelled_since_are_labels_that_moved_from_nothing(tmp_path: Path) -> None:
     uri = str(tmp_path)
     make(tmp_path)

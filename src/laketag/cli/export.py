@@ -33,7 +33,10 @@ _Pattern = Annotated[
     ),
 ]
 _Columns = Annotated[
-    str | None, typer.Option(metavar="A,B", help="Only these columns; all but digests where not given.")
+    str | None,
+    typer.Option(
+        metavar="A,B", help="Only these columns; all but digests, and in tars vectors, where not given."
+    ),
 ]
 _At = Annotated[int | None, typer.Option(metavar="VERSION", min=1, help="An earlier version.")]
 _NoImages = Annotated[bool, typer.Option("--no-images", help="Leave out columns of bytes.")]

@@ -312,6 +312,8 @@ def _matched(before: pa.Table, after: pa.Table) -> pa.Table:
 
 def _is_other(matched: pa.Table) -> Any:
     left, right = matched["before"], matched["after"]
+    if pa.types.is_nested(left.type):
+        return _is_other_list(left, right)
     is_one_null = pc.xor(pc.is_null(left), pc.is_null(right))
     is_other = pc.fill_null(pc.not_equal(left, right), False)
     if pa.types.is_floating(left.type):
@@ -320,12 +322,30 @@ def _is_other(matched: pa.Table) -> Any:
     return pc.or_(is_one_null, is_other)
 
 
+def _is_other_list(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Any:
+    """As `_is_other`, of vectors, lists and structs, which Arrow does not compare."""
+    is_both = pc.and_(pc.is_valid(left), pc.is_valid(right))
+    is_other: npt.NDArray[np.bool_] = pc.xor(pc.is_null(left), pc.is_null(right)).to_numpy().copy()
+    old, new = left.filter(is_both).combine_chunks(), right.filter(is_both).combine_chunks()
+    if pa.types.is_fixed_size_list(left.type) and pa.types.is_floating(left.type.value_type):
+        # Numbers, not Python's objects: a vector may have a thousand, in each of millions of rows.
+        shape = (len(old), left.type.list_size)
+        before, after = (side.flatten().to_numpy(zero_copy_only=False).reshape(shape) for side in (old, new))
+        is_unlike = (before != after) & ~(np.isnan(before) & np.isnan(after))
+        is_other[is_both.to_numpy()] = is_unlike.any(axis=1)
+    else:
+        pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
+        is_other[is_both.to_numpy()] = [before != after for before, after in pairs]
+    return pa.array(is_other)
+
+
 def _is_there(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_valid(values), pa.scalar(_SOME), pa.scalar(None, pa.string()))
 
 
 def _is_tabled(moved: pa.Table) -> bool:
-    return not pa.types.is_floating(moved["after"].type) and all(
+    kind = moved["after"].type
+    return not (pa.types.is_floating(kind) or pa.types.is_nested(kind)) and all(
         pc.count_distinct(moved[side]).as_py() <= _MOST_VALUES for side in ("before", "after")
     )
 

@@ -47,7 +47,7 @@ class ExportSettings:
     where: str | None = None
     """A filter; names are columns, written as `show` does."""
     columns: tuple[str, ...] | None = None
-    """Only these; all but digests where None."""
+    """Only these; all but digests, and in tars vectors, where None."""
     at: int | None = None
     """A version; the latest where None."""
     images: bool = True
