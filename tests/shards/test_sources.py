@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from laketag.errors import ShardNotFound, ShardRefused
+from laketag.errors import ShardError, ShardNotFound, ShardRefused
+from laketag.shards import web
 from laketag.shards.sources import find_shards
 
 
@@ -112,3 +114,13 @@ def test_a_range_of_millions_is_refused_at_once(folder):
         find_shards(["{0..99999}-{0..99999}.tar"])
     with pytest.raises(ShardRefused):
         find_shards(["{0..99999999999}.tar"])
+
+
+def test_a_server_that_does_not_answer_is_named_and_not_the_dataset(monkeypatch):
+    monkeypatch.setattr(web, "patiently", lambda action, may_pass: action())
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and not listening: the connection is refused
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/a.tar"
+
+        with pytest.raises(ShardError, match=f"^{address} cannot be read: .*refused; look at the address"):
+            find_shards([f"{address}?signature=secret"])

@@ -34,7 +34,10 @@ def find(address: str) -> Shard:
         ShardError: the server does not let us, or does not answer.
     """
     # A GET, not a HEAD: an address is signed for one or the other.
-    _, headers, status = patiently(lambda: _get(address, 0, 1), lambda error: isinstance(error, OSError))
+    try:
+        _, headers, status = patiently(lambda: _get(address, 0, 1), lambda error: isinstance(error, OSError))
+    except OSError as error:
+        raise ShardError(f"{error}; look at the address and the server, and run the same again") from error
     size = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
     if status != http.client.PARTIAL_CONTENT or size is None:
         raise ShardRefused(
