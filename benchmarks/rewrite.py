@@ -212,7 +212,7 @@ def main() -> None:
 
 
 def pictured(figures: Mapping[str, Any]) -> bars.Chart:
-    """Choose what the picture shows: bytes written and seconds of each step."""
+    """Choose what the picture shows: CPU seconds, which tell little of what else the machine did, and bytes."""
     end = ": habit: MB written"
     names = [key.removesuffix(end) for key in figures if key.endswith(end)]
     panels = [
@@ -223,7 +223,7 @@ def pictured(figures: Mapping[str, Any]) -> bars.Chart:
                 for name in names
             },
         )
-        for unit in ("seconds", "MB read", "MB written")
+        for unit in ("CPU seconds", "MB read", "MB written")
         if any(
             figures[f"{name}: habit: {unit}"] for name in names
         )  # few images take less than their start-up
