@@ -152,7 +152,9 @@ def _check(dataset: LanceDataset, job: Job, columns: Sequence[str]) -> None:
     _check_model(dataset, job)
     if sum(name in dataset.schema.names for name in job.states) == 1:
         (name,) = (name for name in job.states if name in dataset.schema.names)
-        raise JobRefused(f"the dataset has {name!r} without its other half; drop it first")
+        raise JobRefused(
+            f"the dataset has {name!r} without its other half; `laketag drop-column` it, then adopt again"
+        )
 
 
 def _check_model(dataset: LanceDataset, job: Job) -> None:
