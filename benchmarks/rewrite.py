@@ -212,7 +212,7 @@ def main() -> None:
 
 
 def pictured(figures: Mapping[str, Any]) -> bars.Chart:
-    """Choose what the picture shows: CPU seconds, which tell little of what else the machine did, and bytes."""
+    """Choose what the picture shows: CPU seconds, which tell little of what else ran, and bytes."""
     end = ": habit: MB written"
     names = [key.removesuffix(end) for key in figures if key.endswith(end)]
     panels = [
