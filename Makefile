@@ -63,7 +63,7 @@ java:
 	echo 'no Java is here and none could be installed; the Spark tests want it: apt-get install default-jre-headless' >&2
 
 test: $(INSTALLED) browser java
-	$(RUN)/python -m pytest -n 2 -m '$(ANY)'
+	$(RUN)/python -m pytest -n 2 -m '$(ANY)' --durations=20
 
 test-fast: $(INSTALLED)
 	$(RUN)/python -m pytest -n 2 -m '$(ANY) and not slow'

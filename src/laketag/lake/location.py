@@ -28,8 +28,12 @@ class Location:
         """Make a local folder absolute, so that workers elsewhere on the machine find it.
 
         Raises:
-            DatasetError: the address holds credentials.
+            DatasetError: the address is empty, or holds credentials.
         """
+        if not uri:  # as an unset variable of a shell is: it must not mean the current folder
+            raise DatasetError(
+                "the dataset's address is empty; give a folder, or one as s3://bucket/name.lance"
+            )
         given = dict(storage_options or {})
         if "://" not in uri:
             return cls(os.path.abspath(os.path.expanduser(uri)).rstrip("/"), given)
