@@ -152,7 +152,9 @@ def _answer(store: socket.socket, client: socket.socket, loses: threading.Event)
     with suppress(OSError):
         while answer := store.recv(1 << 16):
             if loses.is_set():
-                _reset(client)
+                # The thread that waits for the client closes it: a socket that is waited for stays open here.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                client.shutdown(socket.SHUT_RD)
                 return
             client.sendall(answer)
         client.shutdown(socket.SHUT_WR)

@@ -19,7 +19,7 @@ from servers import Store, options
 pytestmark = pytest.mark.slow
 
 # Lance looks thrice itself whether a commit arrived, and then gives up.
-IMPATIENT = {"timeout": "1s", "client_max_retries": "0", "client_retry_timeout": "1"}
+IMPATIENT = {"timeout": "20s", "client_max_retries": "0", "client_retry_timeout": "1"}
 LOST_FOR = 6.0
 COMMITTING = rb"PUT \S*/dataset/_versions/"
 # The second version may be lost, too, where a change takes two.
