@@ -4,8 +4,10 @@ import io
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
 from typing import Any, ClassVar
 
 import numpy as np
@@ -285,6 +287,84 @@ def test_roles_other_than_the_image_are_given_as_they_are() -> None:
 
     assert labels.batch["N"].to_pylist() == [3, 3]
     assert labels.batch["LENGTHS_DIGEST"].to_pylist() == [input_digest(row.inputs) for row in given]
+
+
+class Recorded:
+    """A model that notes its batches; where it works ahead, batches are begun before the one before ends."""
+
+    def __init__(self, batches: list[list[bytes]], *, works_ahead: bool) -> None:
+        self.batches = batches
+        if works_ahead:
+            self.begin = lambda values: partial(self.predict, values)
+
+    def prepare(self, row: Mapping[str, Any]) -> bytes:
+        if row["bytes"] == b"bad":
+            raise ValueError("bad")
+        value: bytes = row["bytes"]
+        return value
+
+    def predict(self, values: list[bytes]) -> pa.RecordBatch:
+        self.batches.append(list(values))
+        return pa.record_batch({"BYTES": pa.array([len(values) for _ in values], pa.int64())})
+
+
+@dataclass(frozen=True)
+class Recording(ByteLength):
+    batches: list[list[bytes]] = field(default_factory=list)
+    works_ahead: bool = False
+
+    def load(self, device: str) -> Any:
+        return Recorded(self.batches, works_ahead=self.works_ahead)
+
+
+@pytest.mark.parametrize("works_ahead", [False, True])
+def test_a_chunk_that_takes_long_comes_in_pieces_and_any_of_them_can_be_gone_on_from(
+    works_ahead: bool,
+) -> None:
+    values = numbered(300)
+    values[40], values[63], values[64], values[255] = b"bad", None, b"bad", b"bad"
+
+    def run(rest: list[Row], most_seconds: float) -> tuple[list[Labels], list[list[bytes]]]:
+        recording = Recording(10, works_ahead=works_ahead)
+        pipeline = Pipeline([recording], threads=2)
+        pieces = [labels for _, (labels,) in pipeline.run([("k", rest)], most_seconds=most_seconds)]
+        assert pipeline.stats.failed == sum(
+            len(piece.batch) - piece.batch["BYTELENGTH_ERROR"].null_count for piece in pieces
+        )
+        return pieces, recording.batches
+
+    (whole,), batches = run(rows(values), most_seconds=1000)
+    pieces, same = run(rows(values), most_seconds=0)
+
+    assert len(pieces) > 3
+    assert [piece.is_whole for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert same == batches
+    assert np.concatenate([piece.positions for piece in pieces]).tolist() == whole.positions.tolist()
+    assert pa.Table.from_batches([piece.batch for piece in pieces]).to_pylist() == whole.batch.to_pylist()
+    done = 0
+    for piece in pieces:
+        done += len(piece.positions)
+        (rest,), later = run(rows(values[done:], first=done), most_seconds=1000)
+        assert later == batches[len(batches) - len(later) :]
+        assert rest.batch.to_pylist() == whole.batch.to_pylist()[done:]
+
+
+def test_taggers_with_batches_of_their_own_come_in_pieces_of_their_own() -> None:
+    given = [
+        Row(i, {"bytes": value}, wanted)
+        for i, (value, wanted) in enumerate(zip(numbered(200), cycle([None, (0,), (1,)])))
+    ]
+    taggers = [ByteLength(batch_size=7), DigestLabel(batch_size=64)]
+
+    ((_, whole),) = Pipeline(taggers).run([("k", given)])
+    pieces = [labels for _, labels in Pipeline(taggers).run([("k", given)], most_seconds=0)]
+
+    assert len(pieces) > 2
+    for number in range(2):
+        batches = [labels[number].batch for labels in pieces]
+        assert pa.Table.from_batches(batches).to_pylist() == whole[number].batch.to_pylist()
+        positions = np.concatenate([labels[number].positions for labels in pieces])
+        assert positions.tolist() == whole[number].positions.tolist()
 
 
 def stop_after(calls: list[int], count: int) -> Any:

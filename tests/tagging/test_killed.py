@@ -81,6 +81,28 @@ def test_a_worker_killed_in_mid_chunk_is_replaced(tmp_path: Path) -> None:
     assert len(predicted(counted)) <= ROWS + 2 * CHUNK
 
 
+def test_of_a_chunk_that_takes_long_a_kill_costs_seconds_not_the_chunk(tmp_path: Path) -> None:
+    folder, counted = tmp_path / "data", tmp_path / "counted"
+    counted.mkdir()
+    make(folder, ROWS, rows_per_fragment=ROWS)
+    slow = PROGRAM.replace(f"chunk_rows={CHUNK}", f"chunk_rows={ROWS}").replace("0.05", "0.5")
+    process = subprocess.Popen([sys.executable, "-c", slow, str(folder), str(counted)])
+    while not any("labels" in path.parts for path in staged_files(folder)):
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    _wait_for_workers_to_end(counted)
+    before = len(predicted(counted))
+
+    settings = TagSettings(chunk_rows=ROWS)
+    report = tag(str(folder), [CountingTagger(str(counted))], settings=settings, engine=Local(1))
+
+    assert 0 < report.skipped <= before < ROWS
+    assert report.skipped >= before / 2
+    assert len(predicted(counted)) == before + ROWS - report.skipped
+    assert lance.dataset(str(folder)).count_rows("SHA is null") == 0
+
+
 def _prepared(tmp_path: Path) -> tuple[Path, Path]:
     folder, counted = tmp_path / "data", tmp_path / "counted"
     counted.mkdir()

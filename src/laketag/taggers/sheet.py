@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -89,14 +90,30 @@ class Sheet:
                 self._labelled.append(piece.batch)
                 self._count += piece.rows
 
-    def cut(self) -> None:
-        """Forget the rows from the first pending one on; what is at work is waited for."""
+    def cut(self) -> Labels:
+        """Wait for what is at work and give the rows up to there; those that are pending are left out."""
         self._wait()
-        if self._pending:
-            first = self._pending[0]
-            for column in (self._positions, self._digests, self._errors, self._places):
-                del column[first:]
-        self._pending, self._values, self._bytes = [], [], 0
+        return self.taken()
+
+    @property
+    def settled(self) -> int:
+        """Count the rows before the first that is at work or pending: the next run's batches start there."""
+        rows = self._pending if self._begun is None else self._begun[0]
+        return rows[0] if rows else len(self)
+
+    def taken(self) -> Labels:
+        """Give the rows that are settled, and forget them."""
+        count, done = self.settled, copy(self)
+        done._positions, self._positions = self._positions[:count], self._positions[count:]
+        done._digests, self._digests = self._digests[:count], self._digests[count:]
+        done._errors, self._errors = self._errors[:count], self._errors[count:]
+        done._places, self._places = self._places[:count], self._places[count:]
+        self._labelled, self._count = [], 0
+        self._pending = [row - count for row in self._pending]
+        if self._begun is not None:
+            rows, begun = self._begun
+            self._begun = [row - count for row in rows], begun
+        return done.labels(is_whole=False)
 
     def labels(self, *, is_whole: bool) -> Labels:
         """Put the rows together; nothing is pending any more."""

@@ -28,6 +28,9 @@ from laketag.tagging.task import Addresses, Done, Task, Wanted
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
+# What a crash costs of a slow model, whatever the size of a chunk; a chunk of a fast one ends before.
+_STAGE_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class Compute(Labelling):
@@ -46,7 +49,8 @@ class Compute(Labelling):
         pipeline = self.pipeline()
         before = replace(pipeline.stats)
         try:
-            work.stage_beside(pipeline.run(work.chunks([c for c in task.chunks if c.key not in begun])))
+            new = work.chunks([chunk for chunk in task.chunks if chunk.key not in begun])
+            work.stage_beside(pipeline.run(new, most_seconds=_STAGE_SECONDS))
             for chunk in task.chunks:
                 if chunk.key in begun and not stopping.requested():
                     work.markers[chunk.key] = begun[chunk.key]
@@ -130,12 +134,12 @@ class Work:
         return is_open & (lacks | suspect), pc.if_else(pa.array(suspect), digests, none)
 
     def stage_beside(self, labelled: Generator[tuple[Chunk, list[Labels]], None, None]) -> None:
-        """Stage chunk after chunk, each while the next is predicted: a device does not wait for a store."""
+        """Stage chunk after chunk, or a piece of one, each while the next is predicted: no device waits."""
         # Closed here: what reads ahead leaves markers, and where staging fails a traceback keeps it open.
         with ThreadPoolExecutor(1, thread_name_prefix="laketag-stage") as beside, closing(labelled):
             staging: Future[None] | None = None
             for chunk, labels in labelled:
-                # One at a time: a crash costs the chunk that is staged and the one that is predicted.
+                # One at a time: a crash costs what is being staged and what is being predicted.
                 if staging is not None:
                     staging.result()
                 staging = beside.submit(self.stage, chunk, labels)
@@ -143,7 +147,7 @@ class Work:
                 staging.result()
 
     def stage(self, chunk: Chunk, labels: list[Labels]) -> None:
-        """Stage what the taggers said of a chunk, then take its marker away."""
+        """Stage what the taggers said of a chunk; where that was the last of it, take its marker away."""
         addresses: set[int] = set()
         for number, one in enumerate(labels):
             if len(one.positions):
@@ -156,7 +160,8 @@ class Work:
                 self._count_errors(self.compute.jobs[number], one)
                 addresses.update(one.positions.tolist())
         self.computed += len(addresses)
-        self.compute.staging(0).end(self.markers.pop(chunk.key, []))
+        if all(one.is_whole for one in labels):
+            self.compute.staging(0).end(self.markers.pop(chunk.key, []))
 
     def _count_errors(self, job: Job, labels: Labels) -> None:
         for each in labels.batch.column(job.error_column).drop_null().value_counts():
