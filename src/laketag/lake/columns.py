@@ -118,9 +118,9 @@ class _Witness:
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 self.nulls[name] = self.nulls.get(name, 0) + column.null_count
             if len(batch) and len(self.values) < _SAMPLED_BATCHES:
-                some = np.unique(np.linspace(0, len(batch) - 1, _SAMPLED_ROWS).astype(np.int64))
-                self.rows += (self._seen + some).tolist()
-                self.values.append(batch.take(pa.array(some)))
+                some = [*range(0, len(batch) - 1, -(-len(batch) // _SAMPLED_ROWS)), len(batch) - 1]
+                self.rows += [self._seen + row for row in some]
+                self.values.append(batch.take(pa.array(some, pa.int64())))
             self._seen += len(batch)
             yield batch
 

@@ -44,10 +44,9 @@ class RowRange:
 def ranges_of(dataset: LanceDataset, columns: Sequence[str]) -> list[RowRange]:
     """List every fragment from end to end, with the data files that hold some columns."""
     ids = column_ids(dataset, columns)
-    return [
-        RowRange(each.fragment_id, source(each.metadata, ids), 0, each.metadata.physical_rows)
-        for each in dataset.get_fragments()
-    ]
+    # Each look at a fragment's metadata makes all of it anew.
+    found = [fragment.metadata for fragment in dataset.get_fragments()]
+    return [RowRange(each.id, source(each, ids), 0, each.physical_rows) for each in found]
 
 
 def whole(dataset: LanceDataset, fragment_id: int) -> RowRange:

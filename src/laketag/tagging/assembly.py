@@ -196,6 +196,10 @@ def _held(job: Job, dataset: LanceDataset) -> list[str]:
     return [name for name in job.columns.names if name in dataset.schema.names] if is_ours else []
 
 
+def _is_inside(offsets: pa.ChunkedArray, piece: RowRange) -> bool:
+    return bool(piece.start <= offsets[0].as_py() and offsets[len(offsets) - 1].as_py() < piece.stop)
+
+
 def _width(kind: pa.DataType) -> int:
     """Estimate the bytes of a value."""
     if pa.types.is_fixed_size_list(kind):
@@ -207,6 +211,9 @@ def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> 
     """Lay labels out by offset, null where there is none; a later table wins."""
     found = list(tables)
     length = piece.stop - piece.start
+    # Offsets ascend in a staged file: all of them inside, and as many as there are rows, are every row.
+    if len(found) == 1 and len(found[0]) == length and _is_inside(found[0][OFFSET], piece):
+        return [found[0][column.name].combine_chunks() for column in columns]
     source: npt.NDArray[np.int64] = np.full(length, -1, np.int64)
     first = 0
     for table in found:
