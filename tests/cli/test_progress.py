@@ -65,10 +65,13 @@ def test_a_pipe_gets_a_plain_line_now_and_then(
     with progress.shown("tag") as report:
         report(Progress(2_000, 10_000, "rows", "tagging"))
         report(Progress(3_000_000, None, "bytes"))
+        report(Progress(4_000_000, 5_000_000, "fragments", "committing"))
 
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "tag: 2,000 of 10,000 rows, tagging"
     assert lines[1].startswith("tag: 3.0 MB")
+    # Another stretch of the work has a pace of its own, which is not known yet.
+    assert lines[2] == "tag: 4,000,000 of 5,000,000 fragments, committing"
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_a_reader_that_is_slower_than_decoding_and_a_busy_device_are_told() -> N
 
 
 def test_progress_tells_how_it_goes_and_why_rows_fail(tmp_path: Path) -> None:
-    make(tmp_path / "d", rows=160, rows_per_fragment=160)
+    make(tmp_path / "d", rows=160, rows_per_fragment=80)
     told: list[Progress] = []
     settings = TagSettings(chunk_rows=10, batch_size=10, progress=told.append)
 
@@ -171,6 +171,8 @@ def test_progress_tells_how_it_goes_and_why_rows_fail(tmp_path: Path) -> None:
     details = [one.detail for one in told if one.detail]
     assert details[-1].startswith("model-bound (model ")
     assert details[-1].endswith("; failed: 1 ValueError: a row with image 7")
+    committing = [(one.done, one.total, one.unit) for one in told if one.note == "committing"]
+    assert committing == [(1, 2, "fragments"), (2, 2, "fragments")]
 
 
 @dataclass(frozen=True)

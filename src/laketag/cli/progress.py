@@ -50,15 +50,17 @@ def _shown(what: str) -> Iterator[Report]:
 
 @dataclass
 class _Pace:
-    """How fast it goes in this run: what an earlier, broken run did is not counted."""
+    """How fast a stretch of the work goes in this run: what an earlier, broken run did is not counted."""
 
     started: float = field(default_factory=time.monotonic)
     first: int | None = None
+    note: str = ""
 
     def describe(self, progress: Progress) -> str:
         seconds = time.monotonic() - self.started
-        if self.first is None or progress.done < self.first:
-            self.first, self.started, seconds = progress.done, time.monotonic(), 0.0
+        if self.first is None or progress.note != self.note or progress.done < self.first:
+            self.first, self.note = progress.done, progress.note
+            self.started, seconds = time.monotonic(), 0.0
         rate = (progress.done - self.first) / seconds if seconds > 0 else 0.0
         parts = [_amount(progress)]
         if rate > 0:
@@ -74,14 +76,10 @@ class _Bar:
     bar: Bar
     pace: _Pace = field(default_factory=_Pace)
     task: TaskID | None = None
-    note: str = ""
 
     def report(self, progress: Progress) -> None:
-        if progress.note != self.note:
-            # Another stretch of the work, with a pace of its own.
-            self.note, self.pace = progress.note, _Pace()
         state = "; ".join(filter(None, (self.pace.describe(progress), progress.detail)))
-        name = f"{self.what}: {self.note}" if self.note else self.what
+        name = f"{self.what}: {progress.note}" if progress.note else self.what
         if self.task is None:
             self.task = self.bar.add_task(name, total=progress.total, state=state)
         self.bar.update(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -52,6 +52,8 @@ class Assembly:
 
     location: Location
     jobs: Sequence[StagedJob]
+    tell: Callable[[int, int], None]
+    """Called with the fragments that have their file and all of them, now and then."""
     made: dict[tuple[object, ...], ColumnFile] = field(default_factory=dict)
     used: list[FragmentColumns] = field(default_factory=list)
 
@@ -109,7 +111,10 @@ class Assembly:
         seen = [ranges for ranges in zip(*by_job, strict=True) if any(self._staged(ranges))]
         making = _Making(self, dataset, [_held(one.job, dataset) for one in self.jobs])
         groups = list(neighbours(seen, self._staged))
-        self.used = [unit for units in many(self.location, making.files, groups) for unit in units]
+        self.used = []
+        for units in many(self.location, making.files, groups):
+            self.used += units
+            self.tell(len(self.used), len(seen))
         return self.used
 
     def drop_unused(self) -> None:

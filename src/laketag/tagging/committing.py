@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from laketag.engines.protocol import Progress
 from laketag.errors import JobRefused, TooManyErrors
 from laketag.lake import sql
 from laketag.lake.changing import change
@@ -109,7 +110,7 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
     errors, failed, rows = _judged(open_dataset(location, before), staged, settings.max_error_rate)
     if not any(one.index.by_source for one in staged):
         return Outcome(before)
-    assembly = Assembly(location, staged)
+    assembly = Assembly(location, staged, _teller(settings.progress))
     try:
         _make_way(assembly, run.compute.work, commit_only=settings.commit_only)
         made = commit_columns(location, assembly.columns, _checked(assembly), _properties(run, rows))
@@ -122,6 +123,14 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
     version = made.number if made.fragments else before
     own = frozenset({made.number} if made.fragments else ())
     return Outcome(version, errors, failed, written, made.fragments, made.reserved, rows, own)
+
+
+def _teller(report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        if report is not None:
+            report(Progress(done, total, "fragments", "committing"))
+
+    return tell
 
 
 def _make_way(assembly: Assembly, work: str, *, commit_only: bool) -> None:

@@ -58,7 +58,7 @@ class TagSettings:
     price_per_hour: float | None = None
     """Of all that the run occupies, in any currency: a dry run reckons the cost."""
     progress: Callable[[Progress], None] | None = None
-    """Called now and then, from another thread."""
+    """Called now and then, from another thread or from this one."""
 
     @property
     def devices(self) -> tuple[str, ...]:

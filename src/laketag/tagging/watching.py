@@ -46,4 +46,4 @@ def watching(
     finally:
         ended.set()
         thread.join()
-    report(Progress(rows, rows, "rows", "committing"))
+    report(Progress(rows, rows, "rows", "tagging"))
