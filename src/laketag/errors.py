@@ -1,6 +1,7 @@
 """Everything that laketag raises on purpose.
 
     LaketagError
+    ├── WrongUsage                what was asked for makes no sense, whatever the dataset holds
     ├── DatasetError              the dataset
     │   ├── DatasetNotFound       no dataset at this URI
     │   ├── ColumnError           a column that is missing, ambiguous, clashing or of the wrong type
@@ -30,6 +31,10 @@ Every message says what, with which value, and what to do next, on one line.
 
 class LaketagError(Exception):
     """An error of laketag's own; its text is one line for the user."""
+
+
+class WrongUsage(LaketagError):
+    """What was asked for makes no sense, whatever the dataset holds."""
 
 
 class DatasetError(LaketagError):

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import lance
 import pyarrow.parquet as pq
 import pytest
 
@@ -163,10 +164,18 @@ def test_query_takes_sql_and_keeps_the_case_of_names(program: Program, tagged: P
     assert json.loads(done.stdout) == {"n": 5, "is_bright": True}
 
 
-def test_query_reads_an_earlier_version(program: Program, tagged: Path) -> None:
-    done = program("query", tagged, "--at", "1", "--limit", "1", "--json")
+def test_an_earlier_version_is_read_by_its_number_and_by_its_name(program: Program, tagged: Path) -> None:
+    lance.dataset(str(tagged)).tags.create("first", 1)
+    try:
+        for at in ("1", "first"):
+            row = json.loads(program("query", tagged, "--at", at, "--limit", "1", "--json").stdout)
+            exported = json.loads(program("export", tagged, f"out-{at}", "--at", at, "--json").stdout)
+            reported = json.loads(program("report", tagged, f"{at}.html", "--at", at, "--json").stdout)
 
-    assert "SHARPNESS" not in json.loads(done.stdout)
+            assert "SHARPNESS" not in row
+            assert exported["version"] == reported["version"] == 1
+    finally:
+        lance.dataset(str(tagged)).tags.delete("first")
 
 
 def test_json_gives_bytes_in_base64_and_nested_values_as_they_are(program: Program, tagged: Path) -> None:

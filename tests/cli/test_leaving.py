@@ -52,6 +52,26 @@ def test_an_error_of_ours_is_one_line_and_exit_1(
         (("show", "DATASET", "-o", "marked-secret"), "takes KEY=VALUE"),
         (("show", "DATASET", "-o", "a=1", "-o", "a=2"), "a twice"),
         (("query", "DATASET", "--output", "rows.xls"), ".parquet, .csv, .jsonl"),
+        (("query", "DATASET", "--columns", " "), "no column is named"),
+        (("query", "DATASET", "--sql", "select 1", "--where", "width > 1"), "stands alone"),
+        (("query", "DATASET", "--similar-to", "photo1", "--order-by", "width"), "leave the order out"),
+        (("query", "DATASET", "--order-by", "width sideways"), "asc or desc"),
+        (("export", "DATASET", "out", "--columns", ""), "no column is named"),
+        (("tag", "DATASET", "--with", "quality", "--slice", "5/3"), "give 1/3 to 3/3"),
+        (("tag", "DATASET", "--with", "quality", "--stage-only", "--commit-only"), "give one of them"),
+        (("tag", "DATASET", "--with", "quality", "--recompute", "--commit-every", "1"), "leave one of them"),
+        (("tag", "DATASET", "--with", "quality", "--input", "caption=txt"), "reads 'caption'"),
+        (("tag", "DATASET", "--with", "quality", "--limit", "0"), "from 1 on"),
+        (("tag", "DATASET", "--with", "quality", "--device", "cuda:0,cuda:0"), "different names"),
+        (
+            ("tag", "DATASET", "--with", "quality", "--engine", "ray", "--engine-option", "address=head"),
+            "HOST:PORT",
+        ),
+        (("index", "DATASET", "width", "--kind", "foo"), "no index 'foo'; there is btree"),
+        (("cast-column", "DATASET", "width", "foo"), "no type 'foo'; types are int32"),
+        (("show", "DATASET", "-o", "region=x"), "--storage-option is for what lies on a store"),
+        (("import", "photos.tar", "DATASET", "--shard-option", "region=x"), "and photos.tar does not"),
+        (("import", "photos.tar"), "a shard or the URI is missing"),
         (("tag", "DATASET"), "--with"),
         (("nothing",), "nothing"),
     ],
@@ -71,14 +91,15 @@ def test_a_dataset_that_cannot_be_written_is_one_line_with_its_path(
     program: Program, shard: Path, tmp_path: Path
 ) -> None:
     # A file in the way stops root too, whom permissions do not stop.
-    (tmp_path / "file").write_text("in the way")
+    uri = tmp_path / "photos.lance"
+    uri.mkdir()
+    (uri / "_laketag").write_text("in the way")
 
-    for uri in (tmp_path / "file", tmp_path / "file" / "photos.lance"):
-        done = program("import", str(shard), str(uri))
+    done = program("import", str(shard), str(uri))
 
-        assert done.returncode == 1
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert f"laketag: {uri} cannot be read or written" in done.stderr
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"laketag: {uri} cannot be read or written" in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")

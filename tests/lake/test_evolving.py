@@ -285,7 +285,6 @@ def test_a_cast_that_cannot_be_is_refused_with_the_way_out(tmp_path: Path) -> No
     for name, kind, why in [
         ("number", "string", "add-column"),
         ("number", "int8", "128"),
-        ("number", "nosuch", "no type 'nosuch'"),
         ("jpg", "large_binary", "every image"),
         ("NUMBER", "int32", "did you mean 'number'"),
     ]:

@@ -95,7 +95,6 @@ def test_rows_that_came_changed_and_went_are_right_in_an_indexed_filter(
     [
         ("jpg", None, "holds bytes"),
         ("nosuch", None, "no column 'nosuch'"),
-        ("number", "nosuch", "there is btree, bitmap"),
         ("number", "text", "no text index on column 'number', which is int64"),
         ("number", "vector", "no vector index"),
     ],

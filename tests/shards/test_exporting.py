@@ -32,6 +32,7 @@ from laketag.errors import (
     LinkBroken,
     ShardError,
     ShardRefused,
+    WrongUsage,
 )
 from laketag.shards.putting import header
 from tars import Here, sample, write_tar
@@ -496,6 +497,6 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_written(tmp_path
         export(tagged, out, where="nothing > 1")
     with pytest.raises(DatasetNotFound):
         export(str(tmp_path / "none"), out)
-    with pytest.raises(JobRefused, match="0 samples per shard"):
+    with pytest.raises(WrongUsage, match="0 samples per shard"):
         export(tagged, out, samples_per_shard=0)
     assert not out.exists()

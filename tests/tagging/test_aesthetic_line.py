@@ -21,7 +21,7 @@ from skimage import data
 import laketag
 from datasets import staged_files
 from laketag.engines.local import Local
-from laketag.errors import BadSQL, ColumnError, JobRefused, TooManyErrors
+from laketag.errors import ColumnError, JobRefused, TooManyErrors, WrongUsage
 from laketag.taggers.aesthetic import Aesthetic
 from laketag.taggers.rescoring import AestheticHead
 from programs import environment
@@ -210,9 +210,9 @@ def test_what_similar_cannot_do_is_said(uri: str, tagger: Aesthetic) -> None:
         asked(similar_to=f"it's {BROKEN}")
     with pytest.raises(ColumnError, match="holds string, not vectors"):
         asked(similar_to="it's 4", vector="__key__")
-    with pytest.raises(BadSQL, match="in the order of its distance"):
+    with pytest.raises(WrongUsage, match="in the order of its distance"):
         asked(similar_to="it's 4", order_by="__key__")
-    with pytest.raises(BadSQL, match="stands alone"):
+    with pytest.raises(WrongUsage, match="stands alone"):
         asked(similar_to="it's 4", sql="select 1")
 
 

@@ -13,7 +13,7 @@ import pytest
 from datasets import labels, make, right_label, staged_files
 from fakes import CountingTagger, DigestLabel, RaisesOn, predicted
 from laketag.engines.local import Local
-from laketag.errors import Interrupted, JobRefused
+from laketag.errors import Interrupted, WrongUsage
 from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
@@ -112,5 +112,5 @@ def test_errors_of_all_commits_are_reported_and_each_is_judged_by_itself(tmp_pat
 def test_a_run_that_only_stages_cannot_commit_on_the_way(tmp_path: Path) -> None:
     make(tmp_path)
 
-    with pytest.raises(JobRefused, match="--commit-every has no meaning"):
+    with pytest.raises(WrongUsage, match="--commit-every has no meaning"):
         tag(str(tmp_path), [DigestLabel()], settings=TagSettings(commit_every=1, stage_only=True))

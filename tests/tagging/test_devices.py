@@ -19,7 +19,7 @@ from datasets import image, make
 from laketag.engines import place
 from laketag.engines.local import Local
 from laketag.engines.protocol import Progress
-from laketag.errors import JobRefused
+from laketag.errors import WrongUsage
 from laketag.taggers.pipeline import cores
 from laketag.taggers.rows import Stats
 from laketag.tagging.settings import TagSettings
@@ -121,14 +121,14 @@ def test_a_chunk_that_killed_its_worker_is_computed_on_the_same_device(tmp_path:
 def test_devices_that_are_no_names_are_refused(device: str, tmp_path: Path) -> None:
     make(tmp_path / "d", rows=1)
 
-    with pytest.raises(JobRefused, match="give different names"):
+    with pytest.raises(WrongUsage, match="give different names"):
         laketag.tag(str(tmp_path / "d"), [OnDevice()], settings=TagSettings(device=device), engine=Local(2))
 
 
 def test_more_devices_than_workers_are_refused(tmp_path: Path) -> None:
     make(tmp_path / "d", rows=1)
 
-    with pytest.raises(JobRefused, match="2 devices need as many workers"):
+    with pytest.raises(WrongUsage, match="2 devices need as many workers"):
         laketag.tag(str(tmp_path / "d"), [OnDevice()], settings=TagSettings(device="left,right"))
 
 

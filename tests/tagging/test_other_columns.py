@@ -10,7 +10,7 @@ import pytest
 
 from datasets import make
 from fakes import CaptionLength, DigestLabel
-from laketag.errors import ColumnError, JobRefused
+from laketag.errors import ColumnError, WrongUsage
 from laketag.lake.evolving import add_column
 from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
@@ -86,9 +86,9 @@ def test_a_tagger_of_text_needs_no_image(tmp_path: Path) -> None:
 def test_column_and_input_say_which_is_for_what(tmp_path: Path) -> None:
     uri = captioned(tmp_path)
 
-    with pytest.raises(JobRefused, match="--column is jpg, but no tagger of this run reads an image"):
+    with pytest.raises(WrongUsage, match="--column is jpg, but no tagger of this run reads an image"):
         tag(uri, [CaptionLength(reads=("caption",))], settings=TagSettings(column="jpg"))
-    with pytest.raises(JobRefused, match="give it with --column"):
+    with pytest.raises(WrongUsage, match="give it with --column"):
         tag(uri, [CaptionLength()], settings=TagSettings(inputs={"bytes": "jpg"}))
     with pytest.raises(ColumnError, match="there is no column 'words'"):
         tag(uri, [CaptionLength()], settings=TagSettings(inputs={"caption": "words"}))

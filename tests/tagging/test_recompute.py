@@ -12,7 +12,7 @@ import pytest
 
 from datasets import labels, make, right_label, staged_files
 from fakes import CountingTagger, DigestLabel, predicted
-from laketag.errors import JobRefused
+from laketag.errors import JobRefused, WrongUsage
 from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
@@ -149,7 +149,7 @@ def test_another_makers_column_stays_while_a_slice_is_not_staged(tmp_path: Path)
 def test_a_recompute_does_not_commit_on_the_way(tmp_path: Path) -> None:
     make(tmp_path)
 
-    with pytest.raises(JobRefused, match="leave one of them out"):
+    with pytest.raises(WrongUsage, match="leave one of them out"):
         tag(str(tmp_path), [DigestLabel()], rows=AGAIN, settings=TagSettings(commit_every=1))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from datasets import labels, make, right_label, staged_files
 from fakes import CountingTagger, DigestLabel, predicted
-from laketag.errors import JobRefused
+from laketag.errors import JobRefused, WrongUsage
 from laketag.lake.lease import _NOTHING, Lease, leased
 from laketag.lake.location import Location
 from laketag.lake.showing import show
@@ -78,7 +78,7 @@ def test_slices_that_commit_themselves_leave_each_other_alone(tmp_path: Path) ->
 def test_a_slice_that_is_none_is_refused(tmp_path: Path, wrong: tuple[int, int]) -> None:
     make(tmp_path)
 
-    with pytest.raises(JobRefused, match="--slice is"):
+    with pytest.raises(WrongUsage, match="--slice is"):
         tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=wrong))
 
 

@@ -13,7 +13,7 @@ import datasets
 from datasets import Storage, labels, make, right_label, staged_files
 from fakes import AbortsOn, ByteLength, DigestLabel, RaisesOn
 from laketag.engines.local import Local
-from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, TooManyErrors
+from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, TooManyErrors, WrongUsage
 from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
@@ -155,8 +155,8 @@ def test_bad_requests_are_refused_in_one_line(tmp_path: Path) -> None:
         (ColumnError, lambda: tag(uri, [DigestLabel()], settings=TagSettings(column="number"))),
         (BadSQL, lambda: tag(uri, [DigestLabel()], rows=Rows(where="nope > 1"))),
         (BadSQL, lambda: tag(uri, [DigestLabel()], rows=Rows(where="number >"))),
-        (JobRefused, lambda: tag(uri, [DigestLabel()], settings=TagSettings(inputs={"caption": "number"}))),
-        (JobRefused, lambda: tag(uri, [DigestLabel()], settings=TagSettings(chunk_rows=0))),
+        (WrongUsage, lambda: tag(uri, [DigestLabel()], settings=TagSettings(inputs={"caption": "number"}))),
+        (WrongUsage, lambda: tag(uri, [DigestLabel()], settings=TagSettings(chunk_rows=0))),
     ]:
         with pytest.raises(error) as raised:
             call()

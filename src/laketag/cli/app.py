@@ -51,7 +51,7 @@ def _options(
 ) -> None: ...
 
 
-app.command("import")(leaving(import_.import_))
+app.command("import", cls=import_.Import)(leaving(import_.import_))
 app.command("tag")(leaving(tag.tag))
 app.command("query")(leaving(query.query))
 app.command("export")(leaving(export.export))

@@ -9,6 +9,7 @@ import typer
 
 from laketag.cli import progress, text
 from laketag.cli.options import (
+    At,
     EngineName,
     EngineOptions,
     Json,
@@ -16,12 +17,13 @@ from laketag.cli.options import (
     Uri,
     Where,
     Workers,
-    WrongUsage,
+    column_names,
     engine,
     shard_options,
     store_options,
 )
 from laketag.cli.printing import print_json
+from laketag.errors import WrongUsage
 
 if TYPE_CHECKING:
     import laketag
@@ -38,7 +40,6 @@ _Columns = Annotated[
         metavar="A,B", help="Only these columns; all but digests, and in tars vectors, where not given."
     ),
 ]
-_At = Annotated[int | None, typer.Option(metavar="VERSION", min=1, help="An earlier version.")]
 _NoImages = Annotated[bool, typer.Option("--no-images", help="Leave out columns of bytes.")]
 _Samples = Annotated[int, typer.Option(metavar="N", min=1, help="At most so many samples in one shard.")]
 _Bytes = Annotated[
@@ -61,7 +62,7 @@ def export(
     pattern: _Pattern,
     where: Where = None,
     columns: _Columns = None,
-    at: _At = None,
+    at: At = None,
     no_images: _NoImages = False,
     samples_per_shard: _Samples = 10_000,
     bytes_per_shard: _Bytes = None,
@@ -80,19 +81,18 @@ def export(
 
     place = engine(engine_name, workers, engine_option)
     size = None if bytes_per_shard is None else _size(bytes_per_shard)
-    names = None if columns is None else tuple(name.strip() for name in columns.split(",") if name.strip())
     with progress.shown("export") as report_progress:
         settings = laketag.ExportSettings(
             where=where,
-            columns=names,
+            columns=column_names(columns),
             at=at,
             images=not no_images,
             samples_per_shard=samples_per_shard,
             bytes_per_shard=size,
-            shard_options=shard_options(pattern, uri, shard_option),
+            shard_options=shard_options([pattern], uri, shard_option),
             progress=report_progress,
         )
-        options = store_options(uri, storage_option)
+        options = store_options(uri, storage_option, shards=[pattern])
         report = laketag.export(uri, pattern, storage_options=options, settings=settings, engine=place)
     if as_json:
         print_json(report.to_json())

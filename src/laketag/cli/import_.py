@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from laketag.cli import progress, text
-from laketag.cli.leaving import INCOMPLETE
+from laketag.cli.leaving import INCOMPLETE, WRONG_USAGE
 from laketag.cli.options import (
     EngineName,
     EngineOptions,
@@ -21,7 +22,7 @@ from laketag.cli.options import (
     shard_options,
     store_options,
 )
-from laketag.cli.printing import print_json
+from laketag.cli.printing import print_json, say
 
 if TYPE_CHECKING:
     import laketag
@@ -32,6 +33,23 @@ class Encoding(StrEnum):
 
     binary = "binary"
     blob = "blob"
+
+
+class Import(TyperCommand):
+    """The command, which takes its last word for the URI: of one word alone it cannot tell which it is."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words, and say what is missing."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if error.param is None or error.param.name != "shards":
+                raise
+            say(
+                "a shard or the URI is missing: import takes shards and, last, the dataset's URI, as "
+                "laketag import photos-000.tar photos.lance"
+            )
+            raise typer.Exit(WRONG_USAGE) from None
 
 
 _Shards = Annotated[
@@ -94,15 +112,14 @@ def import_(
             link=link,
             image_encoding=image_encoding.value,
             rows_per_fragment=rows_per_fragment,
-            # What a list names is not known here: most stores are reached by s3.
-            shard_options=shard_options(next((s for s in shards if "://" in s), "s3://"), uri, shard_option),
+            shard_options=shard_options(shards, uri, shard_option),
             dry_run=dry_run,
             progress=report_progress,
         )
         report = laketag.import_(
             shards,
             uri,
-            storage_options=store_options(uri, storage_option),
+            storage_options=store_options(uri, storage_option, shards=shards),
             settings=settings,
             engine=place,
         )

@@ -12,10 +12,9 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from laketag.cli.options import WrongUsage
 from laketag.cli.printing import say
 from laketag.cli.waiting import told_of_silence
-from laketag.errors import Interrupted, LaketagError
+from laketag.errors import Interrupted, LaketagError, WrongUsage
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 import typer
 
 from laketag.cli.environment import add_variables
+from laketag.errors import WrongUsage
 
 if TYPE_CHECKING:
     import laketag
@@ -48,13 +49,12 @@ EngineOptions = Annotated[
         help="For the engine, as address=auto, master=yarn, gpus=0.5; repeats.",
     ),
 ]
+At = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="An earlier version: its number or its name.")
+]
 Where = Annotated[
     str | None, typer.Option(metavar="SQL", help='A filter, as "width > 512"; write names as show does.')
 ]
-
-
-class WrongUsage(Exception):
-    """The words of the command line do not make sense; the text is one line for the user."""
 
 
 def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
@@ -71,16 +71,40 @@ def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
     return values
 
 
-def store_options(uri: str, texts: Sequence[str] | None, option: str = "--storage-option") -> dict[str, str]:
-    """Read the options for an address's store: those given, and what the environment's variables say."""
-    return add_variables(uri, pairs(option, texts))
+def column_names(text: str | None) -> tuple[str, ...] | None:
+    """Read the columns that an option names."""
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def shard_options(address: str, uri: str, texts: Sequence[str] | None) -> dict[str, str]:
+def store_options(uri: str, texts: Sequence[str] | None, *, shards: Sequence[str] = ()) -> dict[str, str]:
+    """Read the options for a dataset's store: those given, and what the environment's variables say.
+
+    Shards that have no options of their own are reached by them, too.
+    """
+    given = pairs("--storage-option", texts)
+    _require_store("--storage-option", given, [uri, *shards])
+    return add_variables(uri, given)
+
+
+def shard_options(shards: Sequence[str], uri: str, texts: Sequence[str] | None) -> dict[str, str]:
     """Read the options for the shards' store; none where the dataset lies there, too."""
-    if not texts and address.partition("://")[0] == uri.partition("://")[0]:
+    given = pairs("--shard-option", texts)
+    _require_store("--shard-option", given, shards)
+    # What a list names is not known here: most stores are reached by s3.
+    address = next((each for each in shards if "://" in each), "s3://")
+    if not given and address.partition("://")[0] == uri.partition("://")[0]:
         return {}
-    return store_options(address, texts, "--shard-option")
+    return add_variables(address, given)
+
+
+def _require_store(option: str, given: Mapping[str, str], places: Sequence[str]) -> None:
+    if given and not any(map(_may_be_on_a_store, places)):
+        raise WrongUsage(f"{option} is for what lies on a store, and {places[0]} does not; leave it out")
+
+
+def _may_be_on_a_store(place: str) -> bool:
+    scheme, colon, _ = place.partition("://")
+    return place.startswith("@") or (bool(colon) and scheme.lower() not in ("file", "http", "https"))
 
 
 def engine(name: str, workers: int | None, options: Sequence[str] | None) -> laketag.Engine:

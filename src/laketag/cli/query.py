@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from laketag.cli import rows
-from laketag.cli.options import StorageOptions, Uri, Where, WrongUsage, store_options
+from laketag.cli.options import At, StorageOptions, Uri, Where, column_names, store_options
 from laketag.cli.printing import say
+from laketag.errors import WrongUsage
 
 _Columns = Annotated[
     str | None,
@@ -17,7 +18,6 @@ _Columns = Annotated[
 ]
 _OrderBy = Annotated[str | None, typer.Option(metavar="COLUMN", help='As "SHARPNESS desc"; nulls come last.')]
 _Limit = Annotated[int | None, typer.Option(metavar="N", min=0, help="At most so many rows.")]
-_At = Annotated[int | None, typer.Option(metavar="VERSION", min=1, help="An earlier version.")]
 _Sql = Annotated[
     str | None, typer.Option(metavar="QUERY", help='A whole query instead, as "select ... from dataset".')
 ]
@@ -42,7 +42,7 @@ def query(
     columns: _Columns = None,
     order_by: _OrderBy = None,
     limit: _Limit = None,
-    at: _At = None,
+    at: At = None,
     sql: _Sql = None,
     similar_to: _SimilarTo = None,
     vector: _Vector = None,
@@ -55,12 +55,11 @@ def query(
         raise WrongUsage(f"--output {output} does not end in {', '.join(rows.WRITERS)}")
     import laketag
 
-    names = None if columns is None else tuple(name.strip() for name in columns.split(",") if name.strip())
     batches = laketag.query(
         uri,
         storage_options=store_options(uri, storage_option),
         selection=laketag.Selection(
-            where, names, order_by, limit, at, sql=sql, similar_to=similar_to, vector=vector
+            where, column_names(columns), order_by, limit, at, sql=sql, similar_to=similar_to, vector=vector
         ),
     )
     if output is not None:

@@ -8,18 +8,18 @@ from typing import Annotated
 import typer
 
 from laketag.cli import text
-from laketag.cli.options import Json, StorageOptions, Uri, WrongUsage, store_options
+from laketag.cli.options import At, Json, StorageOptions, Uri, store_options
 from laketag.cli.printing import print_json
+from laketag.errors import WrongUsage
 
 _File = Annotated[Path, typer.Argument(metavar="FILE.html", help="The page; one that is there is replaced.")]
-_At = Annotated[int | None, typer.Option(metavar="VERSION", min=1, help="An earlier version.")]
 _Column = Annotated[str | None, typer.Option(metavar="NAME", help="The image column, where several may be.")]
 
 
 def report(
     uri: Uri,
     file: _File,
-    at: _At = None,
+    at: At = None,
     column: _Column = None,
     storage_option: StorageOptions = None,
     as_json: Json = False,

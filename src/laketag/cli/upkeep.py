@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laketag.cli import text
-from laketag.cli.options import Json, StorageOptions, Uri, WrongUsage, store_options
+from laketag.cli.options import Json, StorageOptions, Uri, store_options
 from laketag.cli.printing import print_json
+from laketag.errors import WrongUsage
 
 if TYPE_CHECKING:
     import laketag

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from laketag.engines.answering import Answer, elsewhere, heard, packed, packed_tasks, value_of
 from laketag.engines.launching import launching
 from laketag.engines.protocol import Workers, unheard
-from laketag.errors import EngineError, MissingExtra, TaskFailed, WorkerLost
+from laketag.errors import EngineError, MissingExtra, TaskFailed, WorkerLost, WrongUsage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,6 +46,17 @@ class Ray:
     """Modules, package folders and archives that travel to the workers."""
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
     """Ray's runtime environment of the workers: `pip`, `env_vars`, `container`, ..."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            WrongUsage: the address is none.
+        """
+        if self.address and self.address not in ("auto", "local") and "://" not in self.address:
+            host, _, port = self.address.rpartition(":")
+            if not (host and port.isdecimal()):
+                raise WrongUsage(f"{self.address!r} is no address of a Ray cluster; give HOST:PORT, or auto")
 
     def run(
         self, fn: Callable[[T], R], tasks: Sequence[T], tell: Callable[[Workers], None] = unheard

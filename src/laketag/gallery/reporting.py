@@ -51,7 +51,7 @@ def report(
     uri: str,
     file: str | Path,
     *,
-    at: int | None = None,
+    at: int | str | None = None,
     column: str | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> ReportMade:
@@ -62,7 +62,7 @@ def report(
     Args:
         uri: the dataset's.
         file: an `.html` file; one that is there is replaced.
-        at: a version; the latest where None.
+        at: a version's number, or its name; the latest where None.
         column: the one that holds the images, where it is not plain.
         storage_options: for the dataset's store, as Lance takes them.
 

@@ -46,7 +46,7 @@ class View:
     """The column that holds the images; None where no column holds bytes."""
 
     @classmethod
-    def of(cls, location: Location, version: int | None = None, image: str | None = None) -> View:
+    def of(cls, location: Location, version: int | str | None = None, image: str | None = None) -> View:
         """Open a version, the latest one by default.
 
         Raises:

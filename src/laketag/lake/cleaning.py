@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from laketag.errors import JobRefused, MissingExtra, StoreError
 from laketag.lake import links, probing
-from laketag.lake.dataset import open_dataset
+from laketag.lake.dataset import PIN_PREFIX, open_dataset
 from laketag.lake.freeing import compact_fragments, free_versions, staged_age
-from laketag.lake.history import PIN_PREFIX
 from laketag.lake.lease import Lease
 from laketag.lake.location import Location
 from laketag.lake.staged import StagedFiles

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from laketag.errors import ColumnError, DatasetError, DatasetNotFound, StoreError
+from laketag.errors import ColumnError, DatasetError, DatasetNotFound, StoreError, WrongUsage
 from laketag.lake.location import Location
 from laketag.lake.patience import what_the_store_said
 
@@ -15,22 +18,27 @@ if TYPE_CHECKING:
     from lance import LanceDataset as LanceDataset  # for the layers above, which do not import lance
     from lance.fragment import DataFile, FragmentMetadata
 
+PIN_PREFIX = "laketag-"
+"""Begins the Lance tags by which running jobs keep their version."""
 IMAGE_NAMES = (
     *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jp2", "ppm", "pgm"),
     *("image", "img", "image_bytes"),
 )
 
 
-def open_dataset(location: Location, version: int | None = None) -> LanceDataset:
-    """Open a dataset, pinned to a version (the latest one by default).
+def open_dataset(location: Location, version: int | str | None = None) -> LanceDataset:
+    """Open a dataset, pinned to a version: its number, or its name; the latest one by default.
 
     Raises:
         DatasetNotFound: nothing that Lance can open lies there.
-        DatasetError: there is no such version.
+        DatasetError: there is no such version, or a file lies there.
         StoreError: the store refuses, or does not answer.
     """
     import lance
 
+    _require_folder(location)
+    if isinstance(version, str):
+        version = version_number(open_dataset(location), version)
     try:
         return lance.dataset(location.uri, version=version, storage_options=dict(location.storage_options))
     except (ValueError, OSError) as error:
@@ -43,6 +51,35 @@ def open_dataset(location: Location, version: int | None = None) -> LanceDataset
         raise DatasetNotFound(
             f"no Lance dataset at {location.uri}; make one with `laketag import SHARD... {location.uri}`"
         ) from error
+
+
+def _require_folder(location: Location) -> None:
+    # Lance would try for seconds to list a file, or what lies below one.
+    with suppress(FileNotFoundError):
+        try:
+            is_folder = not location.is_local or S_ISDIR(os.stat(location.uri).st_mode)
+        except NotADirectoryError:
+            is_folder = False
+        if not is_folder:
+            raise DatasetError(
+                f"{location.uri} is a file, or lies below one; a dataset is a folder: name one"
+            )
+
+
+def version_number(dataset: LanceDataset, version: int | str) -> int:
+    """Turn a version's number or name into its number.
+
+    Raises:
+        DatasetError: no version has such a name.
+    """
+    text = str(version)
+    named = dataset.tags.list()
+    if text in named:
+        return int(named[text]["version"])
+    if text.isdecimal():
+        return int(text)
+    have = ", ".join(sorted(name for name in named if not name.startswith(PIN_PREFIX))) or "none"
+    raise DatasetError(f"no version is named {text!r}; give a number, or one of these names: {have}")
 
 
 def exists(location: Location) -> bool:
@@ -95,6 +132,12 @@ def require_columns(schema: pa.Schema, names: Sequence[str]) -> None:
             alike = [n for n in schema.names if n.lower() == name.lower()]
             hint = f"did you mean {alike[0]!r}?" if alike else f"columns: {_list(schema.names)}"
             raise ColumnError(f"there is no column {name!r}; {hint}")
+
+
+def require_names(columns: Sequence[str] | None) -> None:
+    """Raise `WrongUsage` where columns are asked for by name, and none is named."""
+    if columns is not None and not columns:
+        raise WrongUsage("no column is named; name some, or leave --columns out")
 
 
 def field_id(schema: Any, name: str) -> int:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from laketag.errors import DatasetError
 from laketag.lake.dataset import data_file, field_id, is_image_like, open_dataset, require_columns
-from laketag.lake.history import RENAMING, operation, version_number
+from laketag.lake.history import RENAMING, operation
 from laketag.lake.location import Location
 
 if TYPE_CHECKING:
@@ -113,16 +113,14 @@ def diff(
         DatasetError: there is no such version.
     """
     location = Location.of(uri, storage_options)
-    latest = open_dataset(location)
-    numbers = [version_number(latest, each) for each in (before, after)]
-    pair = _Pair(location, *(open_dataset(location, number) for number in numbers))
+    pair = _Pair(location, *(open_dataset(location, each) for each in (before, after)))
     added, removed = pair.rows_changed()
     old, new = pair.old.schema, pair.new.schema
     renamed = pair.renamed()
     return DiffReport(
         uri=location.uri,
-        version_before=numbers[0],
-        version_after=numbers[1],
+        version_before=pair.old.version,
+        version_after=pair.new.version,
         rows_before=pair.old.count_rows(),
         rows_after=pair.new.count_rows(),
         rows_added=added,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
-from laketag.errors import ColumnError
+from laketag.errors import ColumnError, WrongUsage
 from laketag.lake.changing import change, set_field_metadata
 from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import field_id, is_image_like, open_dataset, require_columns
@@ -153,6 +153,7 @@ def cast_column(
         storage_options: for the dataset's store, as Lance takes them.
 
     Raises:
+        WrongUsage: there is no such type.
         DatasetNotFound: there is no dataset.
         ColumnError: there is no such column or type, a value does not fit it, or Lance cannot cast there.
         CommitError: the dataset changed under every attempt.
@@ -237,7 +238,7 @@ def _type(kind: str) -> pa.DataType:
     try:
         return pa.type_for_alias(kind)
     except ValueError as error:
-        raise ColumnError(
+        raise WrongUsage(
             f"there is no type {kind!r}; types are int32, int64, float32, float64, string, large_string, ..."
         ) from error
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from laketag.errors import CommitError, DatasetError
-from laketag.lake.dataset import open_dataset
+from laketag.lake.dataset import PIN_PREFIX, open_dataset, version_number
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
@@ -25,8 +25,6 @@ from laketag.lake.transactions import (
 if TYPE_CHECKING:
     from lance import LanceDataset
 
-PIN_PREFIX = "laketag-"
-"""Begins the Lance tags by which running jobs keep their version."""
 _PROPERTY = "laketag."
 _OPENED_AT_ONCE = 16
 RENAMING = "drop or rename"
@@ -160,22 +158,6 @@ def restore(
         raise CommitError(
             f"version {number} of {location.uri} cannot be restored: {first_line(error)}"
         ) from error
-
-
-def version_number(dataset: LanceDataset, version: int | str) -> int:
-    """Turn a version's number or name into its number.
-
-    Raises:
-        DatasetError: no version has such a name.
-    """
-    text = str(version)
-    named = dataset.tags.list()
-    if text in named:
-        return int(named[text]["version"])
-    if text.isdecimal():
-        return int(text)
-    have = ", ".join(sorted(name for name in named if not name.startswith(PIN_PREFIX))) or "none"
-    raise DatasetError(f"no version is named {text!r}; give a number, or one of these names: {have}")
 
 
 def _restore(location: Location, latest: int, number: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.errors import ColumnError
+from laketag.errors import ColumnError, WrongUsage
 from laketag.lake.changing import change
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.location import Location
@@ -63,17 +63,18 @@ def index(
         storage_options: for the dataset's store, as Lance takes them.
 
     Raises:
+        WrongUsage: there is no such kind.
         DatasetNotFound: there is no dataset.
         ColumnError: there is no such column, or none of such a kind on a column of its type.
         CommitError: the dataset changed under every attempt.
     """
     started = time.monotonic()
+    if kind is not None and kind not in KINDS:
+        raise WrongUsage(f"there is no index {kind!r}; there is {', '.join(KINDS)}")
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
     require_columns(dataset.schema, [column])
     chosen = kind or _kind(dataset, column)
-    if chosen not in KINDS:
-        raise ColumnError(f"there is no index {chosen!r}; there is {', '.join(KINDS)}")
     if is_image_like(dataset.schema.field(column)):
         raise ColumnError(f"column {column!r} holds bytes, on which no index helps; index another column")
     if dataset.count_rows() == 0:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from laketag.errors import BadSQL
+from laketag.errors import BadSQL, WrongUsage
 from laketag.lake import sql
-from laketag.lake.dataset import is_image_like, open_dataset, require_columns
+from laketag.lake.dataset import is_image_like, open_dataset, require_columns, require_names
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.reading import first_line
@@ -34,14 +34,29 @@ class Selection:
     order_by: str | None = None
     """A column, with `desc` after it for the highest first; nulls come last."""
     limit: int | None = None
-    at: int | None = None
-    """A version; the latest where None."""
+    at: int | str | None = None
+    """A version's number, or its name; the latest where None."""
     sql: str | None = None
     """A whole query over `dataset`, instead of where, columns, order and limit."""
     similar_to: str | None = None
     """The `__key__` of a row: the rows nearest to it (10 where there is no limit), with `_distance`."""
     vector: str | None = None
     """The column of vectors that `similar_to` compares; the only one where None."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            WrongUsage: no column, an order that is none, or parts that exclude each other.
+        """
+        require_names(self.columns)
+        alone = (self.where, self.columns, self.order_by, self.similar_to, self.vector)
+        if self.sql is not None and (any(alone) or self.limit is not None):
+            raise WrongUsage("a whole query stands alone; put filter, columns, order and limit into its text")
+        if self.similar_to is not None and self.order_by is not None:
+            raise WrongUsage("what is similar comes in the order of its distance; leave the order out")
+        if self.order_by is not None and _direction(self.order_by) not in ("", "asc", "desc"):
+            raise WrongUsage(f"the order {self.order_by!r} is not a column with asc or desc after it")
 
 
 def query(
@@ -94,8 +109,6 @@ def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchRea
 
 def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> tuple[str, dict[str, Any]]:
     """Give the filter and the scanner's options for the rows nearest to one, itself left out."""
-    if selection.order_by is not None:
-        raise BadSQL("what is similar comes in the order of its distance; leave the order out")
     key = selection.similar_to or ""
     column = vector_column(dataset.schema, selection.vector)
     limit = _SIMILAR if selection.limit is None else selection.limit
@@ -107,17 +120,16 @@ def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> 
 def _ordering(schema: pa.Schema, text: str) -> Any:
     from lance.dataset import ColumnOrdering
 
-    name, _, direction = text.strip().partition(" ")
-    if direction.strip().lower() not in ("", "asc", "desc"):
-        raise BadSQL(f"the order {text!r} is not a column with asc or desc after it")
+    name = text.strip().partition(" ")[0]
     require_columns(schema, [name])
-    return ColumnOrdering(name, ascending=direction.strip().lower() != "desc", nulls_first=False)
+    return ColumnOrdering(name, ascending=_direction(text) != "desc", nulls_first=False)
+
+
+def _direction(order: str) -> str:
+    return order.strip().partition(" ")[2].strip().lower()
 
 
 def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
-    alone = (selection.where, selection.columns, selection.order_by, selection.similar_to, selection.vector)
-    if any(alone) or selection.limit is not None:
-        raise BadSQL("a whole query stands alone; put filter, columns, order and limit into its text")
     if not sql.is_query(selection.sql or ""):
         raise BadSQL(f"{selection.sql!r} is not a query; it must begin with select, with, values or explain")
     text = sql.for_query(selection.sql or "", dataset.schema.names)

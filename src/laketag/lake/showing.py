@@ -59,7 +59,7 @@ class ShowReport:
 
 
 def show(
-    uri: str, *, storage_options: Mapping[str, str] | None = None, version: int | None = None
+    uri: str, *, storage_options: Mapping[str, str] | None = None, version: int | str | None = None
 ) -> ShowReport:
     """Describe a dataset: schema, nulls, provenance, staged jobs. It reads no image.
 

@@ -82,7 +82,7 @@ def export(
 
 def _plan(location: Location, pattern: Pattern, settings: ExportSettings, engine: Engine) -> _Export:
     before = exported.begun(pattern)
-    dataset = _opened(location, settings.at if settings.at is not None or not before else before.version)
+    dataset = _opened(location, settings.at, before)
     rows = Chosen(location, dataset.version, settings.where)
     form = _form(dataset, pattern, settings)
     job = Begun(_digest(dataset, pattern, settings, form), dataset.version, None)
@@ -105,12 +105,12 @@ def _plan(location: Location, pattern: Pattern, settings: ExportSettings, engine
     return _Export(rows, pattern, form, settings, engine, before)
 
 
-def _opened(location: Location, version: int | None) -> LanceDataset:
+def _opened(location: Location, at: int | str | None, before: Begun | None) -> LanceDataset:
+    if at is not None or before is None:
+        return open_dataset(location, at)
     try:
-        return open_dataset(location, version)
+        return open_dataset(location, before.version)
     except DatasetError as error:
-        if version is None:
-            raise
         raise type(error)(f"{error}; an export goes on with the version that it began with") from error
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from laketag.engines.protocol import Progress
-from laketag.errors import JobRefused
+from laketag.errors import WrongUsage
+from laketag.lake.dataset import require_names
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class ImportSettings:
         """Refuse what cannot be.
 
         Raises:
-            JobRefused: an unknown encoding, or no rows in a fragment.
+            WrongUsage: an unknown encoding, or no rows in a fragment.
         """
         if self.image_encoding not in ("binary", "blob"):
-            raise JobRefused(f"the image encoding {self.image_encoding!r} is unknown; choose binary or blob")
+            raise WrongUsage(f"the image encoding {self.image_encoding!r} is unknown; choose binary or blob")
         if self.rows_per_fragment < 1:
-            raise JobRefused(f"{self.rows_per_fragment} rows per fragment are too few; give 1 or more")
+            raise WrongUsage(f"{self.rows_per_fragment} rows per fragment are too few; give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class ExportSettings:
     """A filter; names are columns, written as `show` does."""
     columns: tuple[str, ...] | None = None
     """Only these; all but digests, and in tars vectors, where None."""
-    at: int | None = None
-    """A version; the latest where None."""
+    at: int | str | None = None
+    """A version's number, or its name; the latest where None."""
     images: bool = True
     """Whether columns of bytes are exported."""
     samples_per_shard: int = 10_000
@@ -65,9 +66,10 @@ class ExportSettings:
         """Refuse what cannot be.
 
         Raises:
-            JobRefused: a shard could hold nothing.
+            WrongUsage: a shard could hold nothing, or no column is named.
         """
+        require_names(self.columns)
         if self.samples_per_shard < 1:
-            raise JobRefused(f"{self.samples_per_shard} samples per shard are too few; give 1 or more")
+            raise WrongUsage(f"{self.samples_per_shard} samples per shard are too few; give 1 or more")
         if self.bytes_per_shard is not None and self.bytes_per_shard < 1:
-            raise JobRefused(f"{self.bytes_per_shard} bytes per shard are too few; give 1 or more")
+            raise WrongUsage(f"{self.bytes_per_shard} bytes per shard are too few; give 1 or more")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from laketag.errors import JobRefused
+from laketag.errors import JobRefused, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import image_column, require_columns
 from laketag.lake.location import Location
@@ -77,7 +77,7 @@ def jobs_of(schema: pa.Schema, taggers: Sequence[Tagger], rows: Rows, settings: 
     if not rows.recompute:
         return Jobs(jobs, inputs)
     if settings.commit_every:
-        raise JobRefused(
+        raise WrongUsage(
             "--recompute with --commit-every could not tell after a crash which rows it has committed, and "
             "would compute them once more; leave one of them out"
         )
@@ -102,10 +102,8 @@ def plan(
     """Find out what there is to do, without reading an image; a mere look leaves out what is staged.
 
     Raises:
-        JobRefused: a setting is out of its range, or other labels are in the way.
         BadSQL: the filter cannot be run.
     """
-    _check(settings)
     jobs, counts = todo.jobs, todo.work == LABELS
     labelled = tuple(counts and has_columns(job, dataset.schema) for job in jobs)
     chunk_rows = _chunk_rows([job.tagger for job in jobs], settings)
@@ -153,11 +151,11 @@ def inputs_of(
     images = [role for role in roles if role in (IMAGE, BYTES)]
     unknown = [role for role in given if role not in roles]
     if unknown:
-        raise JobRefused(f"no tagger of this run reads {unknown[0]!r}; they read {', '.join(roles)}")
+        raise WrongUsage(f"no tagger of this run reads {unknown[0]!r}; they read {', '.join(roles)}")
     if any(role in given for role in images):
-        raise JobRefused("--input cannot name the image column; give it with --column")
+        raise WrongUsage("--input cannot name the image column; give it with --column")
     if settings.column is not None and not images:
-        raise JobRefused(
+        raise WrongUsage(
             f"--column is {settings.column}, but no tagger of this run reads an image; they read "
             f"{', '.join(roles)}: give --input ROLE=COLUMN"
         )
@@ -169,8 +167,6 @@ def inputs_of(
 
 def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tuple[int, int, End | None]:
     """Count the rows selected and those among them without labels; `end` is where a limit cuts."""
-    if rows.limit is not None and rows.limit < 1:
-        raise JobRefused(f"--limit is {rows.limit}; give a whole number from 1 on")
     if rows.where:
         check_filter(dataset, rows.where)
     lacking = " or ".join(_lacks(job, rows.retry_errors) for job in labelled)
@@ -180,25 +176,6 @@ def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tu
     if rows.limit is None or rows.limit >= missing:
         return selected, missing, None
     return selected - missing + rows.limit, rows.limit, _end(dataset, missing_filter, rows.limit)
-
-
-def _check(settings: TagSettings) -> None:
-    if settings.stage_only and settings.commit_only:
-        raise JobRefused("--stage-only and --commit-only leave nothing to do; give one of them")
-    if settings.stage_only and settings.commit_every:
-        raise JobRefused("--stage-only commits nothing, so --commit-every has no meaning; leave one out")
-    if settings.slice is not None and not 1 <= settings.slice[0] <= settings.slice[1]:
-        k, n = settings.slice
-        raise JobRefused(f"--slice is {k}/{n}; give 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
-    for name, value in (
-        ("--batch-size", settings.batch_size),
-        ("--threads", settings.threads),
-        ("--commit-every", settings.commit_every),
-    ):
-        if value is not None and value < 1:
-            raise JobRefused(f"{name} is {value}; give a whole number from 1 on")
-    if settings.max_error_rate is not None and not 0 <= settings.max_error_rate <= 1:
-        raise JobRefused(f"--max-error-rate is {settings.max_error_rate}; give a share from 0 to 1")
 
 
 def _count(dataset: LanceDataset, where: str | None) -> int:
@@ -221,8 +198,6 @@ def _end(dataset: LanceDataset, where: str | None, limit: int) -> End:
 
 def _chunk_rows(taggers: Sequence[Tagger], settings: TagSettings) -> int:
     if settings.chunk_rows is not None:
-        if settings.chunk_rows < 1:
-            raise JobRefused(f"--chunk-rows is {settings.chunk_rows}; give a whole number from 1 on")
         return settings.chunk_rows
     batch = settings.batch_size or max(batch_size_of(tagger) for tagger in taggers)
     # What a crash costs is rows times what a row takes, so the slowest tagger of the run decides.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
-from laketag.errors import JobRefused
+from laketag.errors import WrongUsage
 from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset
 from laketag.lake.links import require_links
@@ -108,9 +108,9 @@ def _check_devices(devices: Sequence[str], engine: Engine) -> None:
     if len(devices) == 1 and devices[0]:
         return
     if not all(devices) or len(set(devices)) < len(devices):
-        raise JobRefused(f"--device is {','.join(devices)}; give different names, as cuda:0,cuda:1")
+        raise WrongUsage(f"--device is {','.join(devices)}; give different names, as cuda:0,cuda:1")
     if not isinstance(engine, Local) or engine.workers < len(devices):
-        raise JobRefused(
+        raise WrongUsage(
             f"{len(devices)} devices need as many workers on this machine: give --engine local and "
             f"--workers {len(devices)}"
         )

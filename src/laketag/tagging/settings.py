@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from laketag.engines.protocol import Progress
+from laketag.errors import WrongUsage
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,14 @@ class Rows:
     """Run the taggers again on rows that failed."""
     recompute: bool = False
     """Run the taggers on all rows, and replace columns of these names that something else made."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            WrongUsage: a limit below 1.
+        """
+        _require_counts({"--limit": self.limit})
 
     @property
     def is_whole(self) -> bool:
@@ -60,6 +69,30 @@ class TagSettings:
     progress: Callable[[Progress], None] | None = None
     """Called now and then, from another thread or from this one."""
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            WrongUsage: a number out of its range, or settings that exclude each other.
+        """
+        if self.stage_only and self.commit_only:
+            raise WrongUsage("--stage-only and --commit-only leave nothing to do; give one of them")
+        if self.stage_only and self.commit_every:
+            raise WrongUsage("--stage-only commits nothing, so --commit-every has no meaning; leave one out")
+        if self.slice is not None and not 1 <= self.slice[0] <= self.slice[1]:
+            k, n = self.slice
+            raise WrongUsage(f"--slice is {k}/{n}; give 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
+        if self.max_error_rate is not None and not 0 <= self.max_error_rate <= 1:
+            raise WrongUsage(f"--max-error-rate is {self.max_error_rate}; give a share from 0 to 1")
+        _require_counts(
+            {
+                "--chunk-rows": self.chunk_rows,
+                "--batch-size": self.batch_size,
+                "--threads": self.threads,
+                "--commit-every": self.commit_every,
+            }
+        )
+
     @property
     def devices(self) -> tuple[str, ...]:
         """The devices, one by one."""
@@ -69,3 +102,9 @@ class TagSettings:
     def part(self) -> str:
         """The slice as one word: `3of64`, or `all`."""
         return "all" if self.slice is None else f"{self.slice[0]}of{self.slice[1]}"
+
+
+def _require_counts(given: Mapping[str, int | None]) -> None:
+    for name, number in given.items():
+        if number is not None and number < 1:
+            raise WrongUsage(f"{name} is {number}; give a whole number from 1 on")

@@ -45,7 +45,12 @@ class Rows:
 
     @classmethod
     def of(
-        cls, location: Location, at: int | None, where: str | None, columns: Sequence[str] | None, decode: str
+        cls,
+        location: Location,
+        at: int | str | None,
+        where: str | None,
+        columns: Sequence[str] | None,
+        decode: str,
     ) -> Rows:
         """Pin a version, and make sure that it can be read as asked.
 

@@ -21,7 +21,7 @@ class Options(TypedDict, total=False):
 
     where: str | None
     columns: Sequence[str] | None
-    at: int | None
+    at: int | str | None
     decode: str
     transform: Callable[[dict[str, Any]], Any] | None
     shuffle: bool
@@ -45,7 +45,7 @@ def torch_dataset(uri: str, **options: Unpack[Options]) -> IterableDataset[Any]:
         **options: each may be left out.
             where: a filter, as `query` takes it.
             columns: which columns; images and all that `query` shows where not given.
-            at: a version; the latest where not given. Ranks must read the same one.
+            at: a version's number, or its name; the latest where not given. Ranks must read the same one.
             decode: images as uint8 `tensor` of 3 x height x width (the default), as `pil` or as `bytes`.
             transform: what becomes of each row; it must pickle.
             shuffle: whether each epoch has an order of its own.
@@ -82,7 +82,7 @@ class _Asked:
 
     where: str | None = None
     columns: Sequence[str] | None = None
-    at: int | None = None
+    at: int | str | None = None
     decode: str = "tensor"
     transform: Callable[[dict[str, Any]], Any] | None = None
     shuffle: bool = False
