@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # A read-ahead of 64 MiB keeps a scan of large images within a worker's memory and costs no speed.
 _IO_BUFFER = 64 << 20
 _BATCH_BYTES = 8 << 20
+_NO_TABLE = re.compile(r"Error during planning: table '(?:datafusion\.public\.)?(.+?)' not found")
+_NO_COLUMN = re.compile(r"No field named (.+?)\. Valid fields are (.+?)\.?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,18 @@ def first_line(error: BaseException) -> str:
     line = str(error).strip().split("\n")[0].split(", /")[0].strip()
     _, _, parsed = line.partition("(sql parser error: ")  # before it stands a statement that nobody wrote
     line = parsed.removesuffix(")").replace("found: EOF", "found the end") if parsed else line
-    return line.replace("Invalid user input: ", "").replace("Schema error: ", "")
+    line = line.replace("Invalid user input: ", "").replace("Schema error: ", "")
+    line = _NO_TABLE.sub(
+        r"there is no table \1; the rows are those of dataset, as in select ... from dataset", line
+    )
+    return _NO_COLUMN.sub(_columns_to_choose_from, line)
+
+
+def _columns_to_choose_from(found: re.Match[str]) -> str:
+    columns = [each.rpartition(".")[2].strip('"') for each in found[2].split(", ")]
+    # Lance's own, as _rowid, are nobody's columns.
+    own = ", ".join(name for name in columns if not name.startswith("_row"))
+    return f"there is no column {found[1]}; columns: {own}"
 
 
 def _among(addresses: npt.NDArray[np.uint64]) -> str:
