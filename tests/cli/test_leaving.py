@@ -23,12 +23,28 @@ SLOW = "fakes:SlowTagger?seconds_per_batch=0.3&batch_size=1"
         (("query", "DATASET", "--columns", "Txt"), "did you mean 'txt'?"),
         (("import", "nothing.tar", "new.lance"), "no shard 'nothing.tar'"),
         (("query", "DATASET", "--output", "no/such/folder.csv"), "cannot be written"),
+        (("query", "DATASET", "--where", "nothing > 1"), "QUALITY_DIGEST\n"),
+        (
+            ("query", "DATASET", "--sql", "select * from photos"),
+            "no table photos; the rows are those of dataset",
+        ),
+        (("query", "DATASET", "--at", "nothing"), "no version is named 'nothing'"),
+        (("show", "FILE"), "a dataset is a folder"),
+        (("import", "FILE", "FILE/photos.lance"), "a dataset is a folder"),
+        (("drop-column", "DATASET", "jpg"), "--no-images"),
+        (("drop-column", "DATASET", "__key__"), "'__key__' tells imports"),
+        (("rename-column", "DATASET", "__url__", "url"), "'__url__' tells imports"),
+        (("cast-column", "DATASET", "__key__", "large_string"), "'__key__' tells imports"),
+        (("add-column", "DATASET", "__key__", "'x'", "--replace"), "'__key__' tells imports"),
     ],
 )
 def test_an_error_of_ours_is_one_line_and_exit_1(
-    program: Program, tagged: Path, arguments: tuple[str, ...], message: str
+    program: Program, tagged: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    done = program(*(str(tagged) if word == "DATASET" else word for word in arguments))
+    (tmp_path / "file").write_text("in the way")
+    places = {"DATASET": str(tagged), "FILE": "file", "FILE/photos.lance": "file/photos.lance"}
+
+    done = program(*(places.get(word, word) for word in arguments))
 
     assert done.returncode == 1
     assert done.stdout == ""

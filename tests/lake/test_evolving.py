@@ -296,16 +296,38 @@ def test_a_cast_that_cannot_be_is_refused_with_the_way_out(tmp_path: Path) -> No
 
 def test_a_missing_column_and_the_last_column_are_not_dropped(tmp_path: Path) -> None:
     make(tmp_path)
-    drop_column(str(tmp_path), "jpg")
+    drop_column(str(tmp_path), "number")
 
     with pytest.raises(ColumnError, match="the only one"):
-        drop_column(str(tmp_path), "number")
-    with pytest.raises(ColumnError, match="no column 'jpg'"):
         drop_column(str(tmp_path), "jpg")
-    with pytest.raises(ColumnError, match="no column 'jpg'"):
-        rename_column(str(tmp_path), "jpg", "png")
+    with pytest.raises(ColumnError, match="no column 'number'"):
+        drop_column(str(tmp_path), "number")
+    with pytest.raises(ColumnError, match="no column 'number'"):
+        rename_column(str(tmp_path), "number", "N")
     with pytest.raises(DatasetNotFound):
         drop_column(str(tmp_path / "nowhere"), "jpg")
+
+
+def test_the_last_images_are_not_dropped_and_others_are(tmp_path: Path) -> None:
+    names = ["jpg", "png", "thumbnail", "number"]
+    row = dict.fromkeys(names[:3], b"image") | {"number": 1}
+    lance.write_dataset(pa.Table.from_pylist([row]), str(tmp_path))
+
+    for name in ("jpg", "thumbnail"):
+        drop_column(str(tmp_path), name)
+    with pytest.raises(ColumnError, match="'png' holds the images"):
+        drop_column(str(tmp_path), "png")
+
+    assert lance.dataset(str(tmp_path)).schema.names == ["png", "number"]
+
+
+def test_keys_that_sql_made_are_anyones(tmp_path: Path) -> None:
+    make(tmp_path)
+    add_column(str(tmp_path), "__key__", "'x'")
+
+    add_column(str(tmp_path), "__key__", "cast(number as string)", replace=True)
+
+    assert values(tmp_path, "__key__") == {n: str(n) for n in range(300)}
 
 
 def test_none_of_it_writes_images(tmp_path: Path) -> None:

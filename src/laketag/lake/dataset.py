@@ -101,23 +101,29 @@ def is_image_like(field: pa.Field) -> bool:
     )
 
 
+def image_columns(schema: pa.Schema) -> list[str]:
+    """List the columns that may hold the images: those with an image's name, else all with bytes."""
+    candidates = [field.name for field in schema if is_image_like(field)]
+    return [name for name in candidates if name.lower() in IMAGE_NAMES] or candidates
+
+
 def image_column(schema: pa.Schema, asked: str | None = None) -> str:
     """Find the image column: the one asked for, the one with an image's name, or the only one with bytes.
 
     Raises:
         ColumnError: there is none, there are several, or the one asked for holds no bytes.
     """
-    candidates = [field.name for field in schema if is_image_like(field)]
     if asked is not None:
+        candidates = [field.name for field in schema if is_image_like(field)]
         if asked in candidates:
             return asked
         held = f"it holds {schema.field(asked).type}" if asked in schema.names else "there is no such column"
         raise ColumnError(
             f"column {asked!r} cannot be read as images: {held}; columns with bytes: {_list(candidates)}"
         )
-    named = [name for name in candidates if name.lower() in IMAGE_NAMES] or candidates
+    named = image_columns(schema)
     if len(named) == 1:
-        return str(named[0])
+        return named[0]
     if not named:
         raise ColumnError(
             f"no column holds bytes, so there is no image to read; columns: {_list(schema.names)}"

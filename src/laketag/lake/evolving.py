@@ -12,10 +12,11 @@ import pyarrow as pa
 from laketag.errors import ColumnError, WrongUsage
 from laketag.lake.changing import change, set_field_metadata
 from laketag.lake.committing import FragmentColumns, commit_columns
-from laketag.lake.dataset import field_id, is_image_like, open_dataset, require_columns
+from laketag.lake.dataset import field_id, image_columns, is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store
+from laketag.lake.presence import KEY, URL
 from laketag.lake.reading import first_line
 from laketag.lake.transactions import is_conflict
 
@@ -64,7 +65,8 @@ def add_column(
 
     Raises:
         DatasetNotFound: there is no dataset.
-        ColumnError: the name is taken, equals another but for case, or the values do not fit the type.
+        ColumnError: the name is taken, equals another but for case, or is needed; or the values do not fit
+            the type.
         BadSQL: the expression cannot be run, or does not give one value for each row.
         CommitError: the dataset changed under every attempt.
     """
@@ -103,7 +105,7 @@ def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | Non
 
     Raises:
         DatasetNotFound: there is no dataset.
-        ColumnError: there is no such column, or no other.
+        ColumnError: there is no such column, or no other, or it is needed: it holds the keys or the images.
         CommitError: the dataset changed under every attempt.
     """
     location = Location.of(uri, storage_options)
@@ -112,6 +114,12 @@ def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | Non
         require_columns(dataset.schema, [name])
         if len(dataset.schema.names) == 1:
             raise ColumnError(f"column {name!r} is the only one; a dataset keeps at least one")
+        _require_spare(dataset.schema, name)
+        if image_columns(dataset.schema) == [name]:
+            raise ColumnError(
+                f"column {name!r} holds the images, without which nothing can be tagged or looked at; "
+                "`laketag export --no-images` gives labels without images"
+            )
         dataset.drop_columns([name])
 
     change(location, drop, lambda before, after: _name_of(after, before, name) is None)
@@ -125,13 +133,15 @@ def rename_column(
 
     Raises:
         DatasetNotFound: there is no dataset.
-        ColumnError: there is no such column, or the new name is taken, if only but for case.
+        ColumnError: there is no such column, or it holds the keys, or the new name is taken, if only but for
+            case.
         CommitError: the dataset changed under every attempt.
     """
     location = Location.of(uri, storage_options)
 
     def rename(dataset: LanceDataset) -> None:
         require_columns(dataset.schema, [name])
+        _require_spare(dataset.schema, name)
         others = pa.schema([field for field in dataset.schema if field.name != name])
         _check_new(others, new_name, replace=False)
         if new_name != name:
@@ -155,7 +165,8 @@ def cast_column(
     Raises:
         WrongUsage: there is no such type.
         DatasetNotFound: there is no dataset.
-        ColumnError: there is no such column or type, a value does not fit it, or Lance cannot cast there.
+        ColumnError: there is no such column, or it holds the keys, a value does not fit the type, or Lance
+            cannot cast there.
         CommitError: the dataset changed under every attempt.
     """
     location = Location.of(uri, storage_options)
@@ -169,6 +180,7 @@ def cast_column(
             raise ColumnError(f"column {name!r} holds bytes; casting it would write every image again")
         if field.type == wanted:
             return
+        _require_spare(dataset.schema, name)
         kept.update({key.decode(): value.decode() for key, value in (field.metadata or {}).items()})
         try:
             _alter(dataset, path=name, data_type=wanted)
@@ -201,11 +213,20 @@ def _check_new(schema: pa.Schema, name: str, *, replace: bool) -> None:
                 f"there is a column {name!r} already; take another name, or replace its values with "
                 "add-column --replace"
             )
+        _require_spare(schema, name)
         return
     alike = [other for other in schema.names if other.lower() == name.lower()]
     if alike:
         raise ColumnError(
             f"the column {name!r} equals the column {alike[0]!r} but for case; take another name"
+        )
+
+
+def _require_spare(schema: pa.Schema, name: str) -> None:
+    if name in (KEY, URL) and {KEY, URL} <= set(schema.names):
+        raise ColumnError(
+            f"column {name!r} tells imports which samples are there, so it stays as it is; "
+            f"`laketag add-column` makes another column of it, --columns leaves it out"
         )
 
 
