@@ -104,13 +104,15 @@ def test_versions_say_who_and_a_restore_goes_back(program: Program, uri: Path) -
 
     listed = shown(program, "versions", uri)["versions"]
     done = program("restore", uri, str(before))
-    again = program("restore", uri, str(before + 2))
+    again = program("restore", uri, str(before))
+    latest = program("restore", uri, str(before + 2))
 
     assert isinstance(listed, list)
     assert any(each["made_by"].get("taggers") == "quality" for each in listed)
     assert listed[-1]["columns_removed"] == ["SHARPNESS"]
     assert f"version {before + 2} is what version {before} was" in done.stdout
-    assert "nothing to do" in again.stdout
+    assert f"nothing to do, version {before + 2} is what version {before} was" in again.stdout
+    assert f"nothing to do, version {before + 2} is the latest" in latest.stdout
     assert len(program("versions", uri, "--limit", "2").stdout.splitlines()) == 3
 
 

@@ -20,6 +20,7 @@ from laketag.lake.history import versions
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.staged import StagedFiles
+from laketag.tagging.checked import read_checked
 from laketag.tagging.holding import pinned
 from laketag.tagging.job import job_of
 from laketag.tagging.run import tag
@@ -136,6 +137,16 @@ def test_what_a_killed_run_left_goes_when_it_is_given_up(tmp_path: Path) -> None
     assert staged_files(tmp_path) == []
     assert not (tmp_path / "_laketag" / JOB.digest).exists()
     assert [each.version for each in versions(str(tmp_path)).versions] == [2]
+
+
+def test_what_a_committed_job_knows_is_no_leftover(tmp_path: Path) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [DigestLabel()])
+
+    report = clean(str(tmp_path), older_than=NOW, yes=True)
+
+    assert (report.staged, report.kept) == ((), ())
+    assert read_checked(Location.of(str(tmp_path)), JOB).sources
 
 
 def test_an_import_at_work_loses_nothing(tmp_path: Path) -> None:

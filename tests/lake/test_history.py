@@ -67,7 +67,7 @@ def test_a_named_version_is_restored_by_its_name(tmp_path: Path) -> None:
     report = restore(str(tmp_path), "before")
 
     assert named[0].names == ("before",)
-    assert report.to_json() == {"uri": str(tmp_path), "version": 3, "restored": 1}
+    assert report.to_json() == {"uri": str(tmp_path), "version": 3, "version_before": 2, "restored": 1}
     assert lance.dataset(str(tmp_path)).schema.names == ["jpg", "number"]
     assert versions(str(tmp_path), tag="after").versions[-1].names == ("after",)
 
@@ -85,10 +85,18 @@ def test_a_name_that_is_taken_or_means_something_else_is_refused(tmp_path: Path,
     assert set(lance.dataset(str(tmp_path)).tags.list()) == {"before"}
 
 
-def test_restoring_the_latest_version_makes_no_version(tmp_path: Path) -> None:
+def test_restoring_what_is_there_makes_no_version(tmp_path: Path) -> None:
     make(tmp_path)
+    add_column(str(tmp_path), "X", "1")
+    restore(str(tmp_path), 1)
 
-    assert restore(str(tmp_path), 1).version == 1
+    again = [restore(str(tmp_path), version) for version in (3, 1, "1")]
+    back = restore(str(tmp_path), 2)
+    forth = restore(str(tmp_path), 3)
+
+    assert [each.version for each in again] == [each.version_before for each in again] == [3, 3, 3]
+    assert (back.version, forth.version, restore(str(tmp_path), 1).version) == (4, 5, 5)
+    assert lance.dataset(str(tmp_path)).schema.names == ["jpg", "number"]
 
 
 @pytest.mark.parametrize("storage", [PLAIN, Storage("binary", "2.0", False)], ids=str)

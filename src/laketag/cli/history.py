@@ -68,6 +68,10 @@ def restore(
         print_json(report.to_json())
     elif report.version == report.restored:
         typer.echo(f"{report.uri}: nothing to do, version {report.version} is the latest")
+    elif report.version == report.version_before:
+        typer.echo(
+            f"{report.uri}: nothing to do, version {report.version} is what version {report.restored} was"
+        )
     else:
         typer.echo(f"{report.uri}: version {report.version} is what version {report.restored} was")
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TWO_WEEKS = timedelta(days=14)
 # Ledgers of what was imported, which tell a later import what it need not read, and notes.
 _KEPT = ("imported", probing.FOLDER, links.FOLDER)
+# And of each job, which labels are known to be right: without it a later run reads their images again.
+_CHECKED = "checked"
 _LEASE = "lease"
 # Imports have one lease together, and stage each in a folder of its own.
 _IMPORTING, _IMPORT = "importing", "import-"
@@ -141,11 +143,11 @@ def clean(
 
 
 def _folders(location: Location) -> dict[str, list[str]]:
-    """List the staged files of each job."""
+    """List the staged files of each job; a job whose labels are committed has none."""
     folders: dict[str, list[str]] = {}
     for name in StagedFiles(location, "").all_names():
-        job = name.partition("/")[0]
-        if job not in _KEPT:
+        job, _, rest = name.partition("/")
+        if job not in _KEPT and not rest.startswith(f"{_CHECKED}/"):
             folders.setdefault(job, []).append(name)
     return folders
 

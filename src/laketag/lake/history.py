@@ -77,6 +77,8 @@ class RestoreReport:
     uri: str
     version: int
     """The dataset's version after it."""
+    version_before: int
+    """Equal to `version` where there was nothing to do."""
     restored: int
     """The version whose content that is."""
 
@@ -135,6 +137,8 @@ def restore(
 ) -> RestoreReport:
     """Make an earlier version's content the latest version; the versions in between stay in the history.
 
+    No version is made where that is the latest version's content already.
+
     Args:
         uri: the dataset's.
         version: its number, or a name that `versions` gave it.
@@ -148,16 +152,28 @@ def restore(
     location = Location.of(uri, storage_options)
     latest = open_dataset(location)
     number = version_number(latest, version)
-    if number == latest.version:
-        return RestoreReport(location.uri, number, number)
     open_dataset(location, number)
+    if _content(latest, number) == _content(latest, latest.version):
+        return RestoreReport(location.uri, latest.version, latest.version, number)
     require_put_if_absent(location)
     try:
-        return RestoreReport(location.uri, _restore(location, latest.version, number), number)
+        made = _restore(location, latest.version, number)
+        return RestoreReport(location.uri, made, latest.version, number)
     except (OSError, ValueError) as error:
         raise CommitError(
             f"version {number} of {location.uri} cannot be restored: {first_line(error)}"
         ) from error
+
+
+def _content(dataset: LanceDataset, version: int) -> int:
+    """Find the version that first had a version's content: others were restored from it."""
+    import lance
+
+    while True:
+        transaction = read_transaction(dataset, version)
+        if transaction is None or not isinstance(transaction.operation, lance.LanceOperation.Restore):
+            return version
+        version = transaction.operation.version
 
 
 def _restore(location: Location, latest: int, number: int) -> int:
