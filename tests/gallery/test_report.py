@@ -60,6 +60,14 @@ def test_every_label_column_is_drawn_with_pictures_of_its_buckets(text: str) -> 
     assert re.search(r"<code>DHASH</code>", text)
 
 
+def test_a_picture_says_whose_it_is(text: str, photos: str) -> None:
+    keys = set(lance.dataset(photos).to_table(columns=["__key__"])["__key__"].to_pylist())
+    names = re.findall(r'<img src="data:[^"]+" alt="([^"]+)" title="([^"]+)">', text)
+
+    assert names
+    assert all(alt == title and unescape(alt) in keys for alt, title in names)
+
+
 def test_the_shares_of_the_buckets_are_those_of_the_rows(text: str) -> None:
     [section] = re.findall(r"<code>SHARPNESS</code></h2>(.*?)</section>", text, re.S)
     rows = [int(number) for number in re.findall(r"%, ([\d,]+)</span></h3>", section)]
@@ -93,6 +101,21 @@ def test_a_report_is_the_same_again(photos: str, tmp_path: Path) -> None:
     )
 
     assert one == two
+
+
+def test_what_is_not_drawn_is_named(tmp_path: Path) -> None:
+    uri = str(tmp_path / "made.lance")
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([0.5] * 4, pa.float32()), 2)
+    made_by = {"laketag": '{"tagger": "mine"}'}
+    schema = pa.schema([pa.field("VECTOR", vectors.type, metadata=made_by), ("jpg", pa.binary())])
+    lance.write_dataset(pa.table([vectors, pa.array([b"a", b"b"])], schema=schema), uri)
+
+    laketag.report(uri, tmp_path / "page.html")
+
+    [section] = re.findall(
+        r"<h2>Labels that are not drawn</h2>(.*?)</section>", (tmp_path / "page.html").read_text()
+    )
+    assert "<code>VECTOR</code>" in section
 
 
 def test_an_earlier_version_and_a_dataset_without_labels_have_a_report(photos: str, tmp_path: Path) -> None:

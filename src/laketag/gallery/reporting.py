@@ -18,7 +18,6 @@ from laketag.lake.browsing import View
 from laketag.lake.history import versions
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
-from laketag.lake.query import default_columns
 from laketag.lake.shapes import survey
 from laketag.lake.showing import provenance
 
@@ -117,8 +116,8 @@ def _labels(view: View, album: Album) -> dict[str, Any]:
     drawn_ones = {each.scale.column for each in labels}
     uncounted = [
         (name, str(view.schema.field(name).type))
-        for name in default_columns(view.schema)
-        if name in made_by and not name.endswith("_ERROR") and name not in drawn_ones
+        for name in made_by
+        if not name.endswith("_ERROR") and name not in drawn_ones
     ]
     return {
         "columns": columns,

@@ -23,6 +23,7 @@ _ENDS = 7
 _AT_ONCE = 32
 # As text in the page; the page itself is small beside it, and must be one that a mail takes.
 _ROOM = 8 << 20
+_KEY = "__key__"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Hung:
     row: int
     said: str
     """Below it."""
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """A picture as it stands in the page."""
+
+    data: str
+    """WebP, in base64."""
+    name: str
+    """Its row's key; without keys, the row's number."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +68,25 @@ class Album:
         self.rows |= dict.fromkeys(int(one) for one in ids)
         return tuple(Hung(int(one), text) for one, text in zip(ids, said, strict=True))
 
-    def filled(self) -> dict[int, str]:
-        """Read and shrink what was asked for, as long as there is room: base64 by row."""
-        found: dict[int, str] = {}
+    def filled(self) -> dict[int, Pasted]:
+        """Read and shrink what was asked for, by row, as long as there is room."""
+        found: dict[int, Pasted] = {}
         room, rows = _ROOM, list(self.rows)
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
-            for row, small in zip(some, thumbnails(self.view.images(some), _SIDE, _QUALITY), strict=True):
+            shrunk = thumbnails(self.view.images(some), _SIDE, _QUALITY)
+            for row, name, small in zip(some, self._names(some), shrunk, strict=True):
                 text = base64.b64encode(small).decode() if small else ""
                 room -= len(text)
                 if text and room >= 0:
-                    found[row] = text
+                    found[row] = Pasted(text, name)
         self.pictures = len(found)
         return found
+
+    def _names(self, rows: Sequence[int]) -> list[str]:
+        if _KEY not in self.view.schema.names:
+            return [f"row {row}" for row in rows]
+        return [str((found or {}).get(_KEY) or "") for found in self.view.rows(rows, [_KEY])]
 
 
 def strips(view: View, shape: Shape, album: Album) -> list[Strip]:
