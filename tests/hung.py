@@ -141,3 +141,28 @@ def shot(page: Any, name: str) -> None:
     """Leave a screenshot where LAKETAG_SHOTS says, for eyes."""
     if folder := os.environ.get("LAKETAG_SHOTS"):
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def keys(page: Any) -> list[str]:
+    """Give the keys of the cards in a grid, in their order."""
+    return [text.strip() for text in page.locator("#grid .key").all_inner_texts()]
+
+
+def total(page: Any) -> str:
+    """Give how many rows the page says are chosen."""
+    return str(page.locator(".sum strong").inner_text())
+
+
+def wait_for_total(page: Any, rows: int) -> None:
+    """Wait until the page says that so many rows are chosen."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(".sum strong")).to_have_text(str(rows))
+
+
+def settled(page: Any) -> None:
+    """Wait until the page shows what was last asked for."""
+    from playwright.sync_api import expect
+
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("#results[aria-busy]")).to_have_count(0)

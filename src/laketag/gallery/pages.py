@@ -34,6 +34,7 @@ class Mark:
     """What a card says of a row."""
 
     column: str
+    """Empty where the text says what it is of."""
     text: str
     is_error: bool = False
 
@@ -212,7 +213,7 @@ class Pages:
         cards = []
         for one, row in zip(ids, view.rows(ids, [name for name in wanted if name in names]), strict=True):
             number, found = int(one), row or {}
-            marks = [Mark("distance", notes[number])] if notes else _marks(found, marked, errors)
+            marks = [Mark("", notes[number])] if notes else _marks(found, marked, errors)
             cards.append(
                 Card(
                     number,

@@ -135,7 +135,7 @@ class View:
         if vector is None:
             return []
         wanted = near(column, pa.array(vector, self.schema.field(column).type.value_type), limit=count + 1)
-        table = self.dataset.scanner(columns=[], nearest=wanted, with_row_id=True).to_table()
+        table = self.dataset.scanner(columns=["_distance"], nearest=wanted, with_row_id=True).to_table()
         pairs = zip(table[ROW_ID].to_pylist(), table["_distance"].to_pylist(), strict=True)
         return [(one, distance) for one, distance in pairs if one != row][:count]
 

@@ -4,12 +4,15 @@
 const form = document.getElementById("choice");
 const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 let asked = 0;
+let isByKeys = false;
+addEventListener("keydown", () => { isByKeys = true; }, true);
+addEventListener("pointerdown", () => { isByKeys = false; }, true);
 
 function address() {
   const pairs = [];
   for (const field of form.elements) {
     if (!field.name || (field.type === "checkbox" && !field.checked)) continue;
-    const atEnd = field.type === "range" && field.value === (field.name.startsWith("min.") ? field.min : field.max);
+    const atEnd = field.type === "range" && Number(field.value) === Number(field.name.startsWith("min.") ? field.min : field.max);
     if (atEnd || (field.type !== "checkbox" && !field.value)) continue;
     pairs.push([field.name, field.value]);
   }
@@ -36,10 +39,16 @@ async function apply(url, keep) {
     box.toggleAttribute("aria-invalid", isWrong);
     if (isWrong) box.setAttribute("aria-invalid", "true");
     if (keep) history.pushState(null, "", url);
+    say(document.querySelector(".sum p")?.textContent ?? "");
     ready();
   } catch {
     if (turn === asked) location.assign(url);
   }
+}
+
+// A part that is exchanged is not read out; this one stays, and what is written into it is. A problem says itself.
+function say(text) {
+  document.getElementById("said").textContent = text.replace(/\s+/g, " ").trim();
 }
 
 // Only what is drawn is exchanged: the fields stay, with the focus on them.
@@ -57,10 +66,10 @@ async function more(link) {
   onward.setAttribute("aria-busy", "true");
   const page = await fetched(link.dataset.more);
   const items = [...page.body.querySelectorAll("li")];
-  const first = items[0];
+  const hadFocus = onward.contains(document.activeElement);
   onward.replaceWith(...items);
+  if (hadFocus) items[0].querySelector("a").focus();
   watch();
-  return first;
 }
 
 const seen = new IntersectionObserver((entries) => {
@@ -91,12 +100,16 @@ function slide(field) {
 }
 
 if (form) {
-  form.addEventListener("submit", (event) => { event.preventDefault(); apply(address(), true); });
+  const version = document.getElementById("at");
+  // Another version has other columns, and other filters.
+  const isOther = () => version.value !== [...version.options].find((one) => one.defaultSelected)?.value;
+  const submit = () => (isOther() ? location.assign(address()) : apply(address(), true));
+  form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
   form.addEventListener("input", (event) => { if (event.target.type === "range") slide(event.target); });
   form.addEventListener("change", (event) => {
-    // Another version has other columns, and other filters.
-    if (event.target.id === "at") location.assign(address());
-    else if (event.target.name) apply(address(), true);
+    // Keys change a list step by step: a page that loads at each would take the focus away. `Apply` loads it.
+    if (event.target === version && isByKeys) return;
+    if (event.target.name) submit();
   });
   window.addEventListener("popstate", () => location.reload());
   const button = document.querySelector("button.filters");
@@ -114,7 +127,9 @@ if (form) {
   facets.addEventListener("keydown", (event) => { if (event.key === "Escape" && facets.classList.contains("open")) open(false); });
 }
 
-for (const auto of document.querySelectorAll("form[data-auto]")) auto.addEventListener("change", () => auto.requestSubmit());
+for (const auto of document.querySelectorAll("form[data-auto]")) {
+  auto.addEventListener("change", () => { if (!isByKeys) auto.requestSubmit(); });
+}
 
 for (const place of document.querySelectorAll("[data-load]")) {
   fetched(place.dataset.load).then((page) => {
@@ -130,10 +145,17 @@ document.addEventListener("click", async (event) => {
   field.select();
   try { await navigator.clipboard.writeText(field.value); } catch { document.execCommand("copy"); }
   button.textContent = "Copied";
+  say("Copied");
 });
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const sheet = document.querySelector(".take[open]");
+  if (event.key === "Escape" && sheet) {
+    sheet.open = false;
+    sheet.querySelector("summary").focus();
+    return;
+  }
   if (event.target.matches("input:not([type=checkbox], [type=range]), select, textarea")) return;
   if (event.key === "/" && document.getElementById("where")) {
     event.preventDefault();
