@@ -22,6 +22,7 @@ from laketag.taggers.protocol import (
     batch_size_of,
     check,
     check_together,
+    errors_of,
     settled,
 )
 from laketag.taggers.rows import Labels, Row, Stats, reason
@@ -147,9 +148,7 @@ class Pipeline:
             yield key, self._counted(rest)
 
     def _counted(self, made: list[Labels]) -> list[Labels]:
-        self.stats.failed += sum(
-            len(m.batch) - m.batch.column(m.batch.num_columns - 2).null_count for m in made
-        )
+        self.stats.failed += sum(len(one.batch) - errors_of(one.batch).null_count for one in made)
         return made
 
 

@@ -103,6 +103,11 @@ def label_schema(tagger: Tagger) -> pa.Schema:
     )
 
 
+def errors_of(labels: pa.RecordBatch) -> pa.Array:
+    """Give the error column of any tagger's labels: why a row has none, null where it has."""
+    return labels.column(labels.num_columns - 2)
+
+
 def batch_size_of(tagger: Tagger) -> int:
     """Give the rows of one `predict` call that the tagger asks for."""
     return int(getattr(tagger, "batch_size", BATCH_SIZE))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -175,7 +175,13 @@ def _judged(
     """
     counts: Counter[tuple[str, str]] = Counter()
     failed = rows = 0
-    places = list(neighbours(_by_place(dataset, staged), lambda place: chain(*(parts for _, parts in place))))
+    unclear: list[Place] = []
+    for place in _by_place(dataset, staged):
+        told = _rows_told(place)
+        rows += told or 0
+        if told is None:
+            unclear.append(place)
+    places = list(neighbours(unclear, lambda place: chain(*(parts for _, parts in place))))
     for each in many(staged[0].staging.location, _counts, places):
         counts.update(each[0])
         failed += each[1]
@@ -193,6 +199,19 @@ def _judged(
             f"again with --retry-errors, or allow it with --max-error-rate {failed / rows:.2g}"
         )
     return errors, failed, rows
+
+
+def _rows_told(place: Place) -> int | None:
+    """Count a place's rows from what its parts tell; None where some failed, or where that takes a look."""
+    spans = {tuple(sorted((p.start, p.stop, p.rows, p.failed) for p in parts)) for _, parts in place}
+    if len(spans) > 1:
+        return None  # jobs have staged different rows
+    [parts] = spans
+    if any(failed for *_, failed in parts) or any(a[1] > b[0] for a, b in pairwise(parts)):
+        return None
+    if len(place) > 1 and any(rows < stop - start for start, stop, rows, _ in parts):
+        return None  # of as many rows, they may be others
+    return sum(rows for _, _, rows, _ in parts)
 
 
 def _counts(places: Sequence[Place]) -> tuple[Counter[tuple[str, str]], int, int]:

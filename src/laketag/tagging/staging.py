@@ -17,6 +17,7 @@ from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, address
 from laketag.lake.session import many
 from laketag.lake.staged import StagedFiles
+from laketag.taggers.protocol import errors_of
 from laketag.tagging.plan import Chunk, is_in_slice
 
 T = TypeVar("T")
@@ -45,13 +46,15 @@ class Part:
     source: str
     """The data files that held what the labels were made from."""
     start: int
-    """First physical offset that may be in it."""
+    """The first physical offset in it."""
     stop: int
     """One past the last."""
     first: int
     """Index of its first row in the staged file."""
     rows: int
     """How many rows it has there, in the order of their offsets."""
+    failed: int
+    """How many of them have a reason instead of labels."""
 
     @property
     def is_whole(self) -> bool:
@@ -103,7 +106,7 @@ class Staging:
 
         Args:
             chunk: the rows' ranges.
-            labels: label, error and digest columns, in the order of the addresses.
+            labels: label, error and digest columns (the last two), in the order of the addresses.
             addresses: row addresses, in the chunk's order.
             version: the dataset's version in which the rows lie there.
             task: the key of the task at hand, a folder of its own: what another attempt at it has staged is
@@ -111,18 +114,20 @@ class Staging:
         """
         age = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
         name = f"{task or chunk.key}/{chunk.key}.{len(labels)}.{age}.{version}.lance"
-        fragments, offsets = addresses >> 32, addresses & 0xFFFFFFFF
+        fragments, offsets, errors = addresses >> 32, addresses & 0xFFFFFFFF, errors_of(labels)
         parts, first = [], 0
         for part in chunk.ranges:
             rows = int(np.count_nonzero(fragments == part.fragment))
             if rows:
-                parts.append(Part(name, part.source, part.start, part.stop, first, rows))
+                start, stop = int(offsets[first]), int(offsets[first + rows - 1]) + 1
+                failed = rows - errors.slice(first, rows).null_count
+                parts.append(Part(name, part.source, start, stop, first, rows, failed))
                 first += rows
         table = pa.Table.from_batches([labels]).replace_schema_metadata(None)
         table = pa.table(
             {OFFSET: pa.array(offsets, pa.uint32()), **{c: table[c] for c in table.column_names}}
         )
-        described = json.dumps([[p.source, p.start, p.stop, p.first, p.rows] for p in parts])
+        described = json.dumps([[p.source, p.start, p.stop, p.first, p.rows, p.failed] for p in parts])
         return parts, self.files.write(name, table, {_PARTS: described})
 
     def parts(self, but: Collection[str] = (), task: str | None = None) -> list[Part]:

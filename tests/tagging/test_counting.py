@@ -1,0 +1,76 @@
+"""What is known of staged labels is counted without a look at them; what is not is looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lance
+import pyarrow as pa
+import pytest
+
+import laketag
+from datasets import make
+from fakes import ByteLength, DigestLabel, RaisesOn
+from laketag.tagging.committing import _rows_told
+from laketag.tagging.settings import Rows, TagSettings
+from laketag.tagging.staging import Part, Reader
+
+Span = tuple[int, int, int, int]  # start, stop, rows, failed
+
+DENSE: list[Span] = [(0, 10, 10, 0), (10, 15, 5, 0)]
+SPARSE: list[Span] = [(0, 10, 4, 0)]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "rows"),
+    [
+        ([DENSE], 15),
+        ([DENSE[::-1]], 15),
+        ([SPARSE], 4),
+        ([DENSE, DENSE], 15),
+        ([SPARSE, SPARSE], None),  # perhaps other rows
+        ([DENSE, SPARSE], None),
+        ([[(0, 10, 10, 1)]], None),
+        ([[(0, 10, 10, 0), (9, 12, 3, 0)]], None),
+    ],
+)
+def test_rows_are_told_where_nothing_is_in_doubt(jobs: list[list[Span]], rows: int | None) -> None:
+    place: Any = [(None, [Part("f", "s", *span[:2], 0, *span[2:]) for span in spans]) for spans in jobs]
+
+    assert _rows_told(place) == rows
+
+
+def test_only_staged_files_with_failed_rows_are_looked_at_for_reasons(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path / "d")
+    make(tmp_path / "d", rows=60, rows_per_fragment=20)
+    looked_at: list[str] = []
+    really_read = Reader._read
+
+    def read(self: Reader, name: str) -> pa.Table:
+        if self.columns is not None and len(self.columns) == 1:
+            looked_at.append(name)
+        return really_read(self, name)
+
+    monkeypatch.setattr(Reader, "_read", read)
+    settings = TagSettings(chunk_rows=10, batch_size=5)
+    report = laketag.tag(uri, [RaisesOn(b"image 27 ")], settings=settings)
+
+    assert len(looked_at) == 2  # both of the fragment's chunks
+    assert (report.failed, report.computed) == (1, 60)
+    assert [(each.rows, each.reason) for each in report.errors] == [(1, "ValueError: a row with image 27")]
+
+
+def test_rows_of_two_taggers_count_once(tmp_path: Any) -> None:
+    uri = str(tmp_path / "d")
+    make(tmp_path / "d", rows=60, rows_per_fragment=20)
+    laketag.tag(uri, [ByteLength()], rows=Rows(where="number % 2 = 0"))
+    laketag.tag(uri, [ByteLength(), DigestLabel()], rows=Rows(where="number % 3 = 0"))
+
+    dataset = lance.dataset(uri)
+    counted = [
+        dataset.read_transaction(version).transaction_properties.get("laketag.rows")
+        for version in range(2, dataset.version + 1)
+    ]
+    assert [each for each in counted if each is not None][-1] == "20"
