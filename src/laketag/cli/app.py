@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import Annotated
@@ -75,6 +76,8 @@ app.command("demo")(leaving(demo.demo))
 def main() -> None:
     """Run the program on the command line's words."""
     signal.signal(signal.SIGTERM, _stop)
+    # What Lance warns of is for its makers: people get a line of ours where something is wrong.
+    os.environ.setdefault("LANCE_LOG", "error")
     app()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from laketag.lake.location import Location
-from laketag.lake.patience import is_of_the_store
+from laketag.lake.patience import explained, is_of_the_store
 
 EVERY = 5.0
 """Seconds between two looks, and what one may take."""
@@ -19,12 +19,16 @@ def watch_store(
 ) -> Iterator[None]:
     """Tell when a store stops answering while the body runs, and when it answers again.
 
-    Requests are tried again for minutes by whoever made them; nothing is done here but looking.
+    Requests are tried again for minutes by whoever made them; nothing is done here but looking. What the
+    store refuses in the end leaves the body as one line.
 
     Args:
         uri: the dataset's; nothing is looked at where it is a folder.
         tell: called with one line, from another thread.
         storage_options: for the dataset's store, as Lance takes them.
+
+    Raises:
+        StoreError: instead of an error of Lance's that tells of the store.
     """
     location = Location.of(uri, storage_options)
     if location.is_local:
@@ -34,7 +38,8 @@ def watch_store(
     thread = threading.Thread(target=_watch, args=(location, tell, ended), daemon=True)
     thread.start()
     try:
-        yield
+        with explained(location.uri, stages=False):
+            yield
     finally:
         ended.set()
         thread.join()

@@ -15,6 +15,7 @@ from laketag.errors import BadSQL, ColumnError
 from laketag.lake import sql
 from laketag.lake.dataset import image_column, is_image_like, open_dataset, require_columns
 from laketag.lake.location import Location
+from laketag.lake.patience import explained
 from laketag.lake.reading import first_line
 from laketag.lake.similar import near
 
@@ -105,13 +106,14 @@ class View:
         text = sql.for_filter(where, self.schema.names) if where else None
         try:
             # Columns this narrow are read whole twice as fast as they are looked up for the rows that pass.
-            return self.dataset.scanner(
-                columns=list(columns),
-                filter=text,
-                with_row_id=True,
-                late_materialization=False,
-                use_scalar_index=not has_many,
-            ).to_table()
+            with explained(self.dataset.uri, stages=False):
+                return self.dataset.scanner(
+                    columns=list(columns),
+                    filter=text,
+                    with_row_id=True,
+                    late_materialization=False,
+                    use_scalar_index=not has_many,
+                ).to_table()
         except (ValueError, OSError, RuntimeError) as error:
             if where is None:
                 raise

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from laketag.errors import ColumnError, DatasetError, DatasetNotFound, StoreError, WrongUsage
 from laketag.lake.location import Location
-from laketag.lake.patience import what_the_store_said
+from laketag.lake.patience import is_said_by_a_store, says_there_is_nothing, what_the_store_said
 
 if TYPE_CHECKING:
     from lance import LanceDataset as LanceDataset  # for the layers above, which do not import lance
@@ -42,7 +42,7 @@ def open_dataset(location: Location, version: int | str | None = None) -> LanceD
     try:
         return lance.dataset(location.uri, version=version, storage_options=dict(location.storage_options))
     except (ValueError, OSError) as error:
-        if "Error performing" in str(error) and "404" not in str(error):
+        if is_said_by_a_store(error) and not says_there_is_nothing(error):
             raise StoreError(f"{location.uri} cannot be opened: {what_the_store_said(error)}") from error
         if version is not None and exists(location):
             raise DatasetError(

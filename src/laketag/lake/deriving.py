@@ -18,6 +18,7 @@ from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.dataset import path_of
 from laketag.lake.location import Location
+from laketag.lake.patience import explained
 from laketag.lake.reading import address, first_line
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class Derivation:
 
     def _batches(self, dataset: LanceDataset, fragments: list[int]) -> Iterator[pa.RecordBatch]:
         try:
-            yield from self._reader(dataset, fragments)
+            with explained(dataset.uri):
+                yield from self._reader(dataset, fragments)
         except (ValueError, OSError, RuntimeError) as error:
             raise BadSQL(f"{self.expression!r} cannot be run: {first_line(error)}") from error
 
@@ -115,8 +117,9 @@ class Derivation:
         if fragments and self._is_rowwise() and len(fragments) <= _MOST_NAMED:
             text += " where " + " or ".join(map(_within, fragments))
         try:
-            query = dataset.sql(text).with_row_addr().blob_handling("all_binary").build()
-            reader = query.to_stream_reader()
+            with explained(dataset.uri):
+                query = dataset.sql(text).with_row_addr().blob_handling("all_binary").build()
+                reader = query.to_stream_reader()
         except (ValueError, OSError, RuntimeError) as error:
             raise BadSQL(f"{self.expression!r} cannot be run: {first_line(error)}") from error
         if reader.schema.names != [self.name, _ADDRESS]:

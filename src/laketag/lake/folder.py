@@ -6,12 +6,13 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from laketag.lake.location import Location
+from laketag.lake.patience import explained
 from laketag.lake.session import delete_file, many, session_of
 
 _PART = ".part"
@@ -33,7 +34,8 @@ class Folder:
         if self.location.is_local:
             path = self._path
             return sorted(each.name for each in path.iterdir() if each.is_file()) if path.is_dir() else []
-        return sorted(name for name in session_of(self.location).list() if "/" not in name)
+        with self._explained():
+            return sorted(name for name in session_of(self.location).list() if "/" not in name)
 
     @contextmanager
     def placed(self, name: str) -> Iterator[Path]:
@@ -42,7 +44,8 @@ class Folder:
             with tempfile.TemporaryDirectory(prefix="laketag-") as scratch:
                 file = Path(scratch, "file")
                 yield file
-                session_of(self.location).upload_file(str(file), name)
+                with self._explained():
+                    session_of(self.location).upload_file(str(file), name)
             return
         self._path.mkdir(parents=True, exist_ok=True)
         part = self._path / f".{name}.{uuid.uuid4().hex}{_PART}"
@@ -64,6 +67,10 @@ class Folder:
             with suppress(FileNotFoundError):
                 return (self._path / name).read_bytes()
             return None
+        with self._explained():
+            return self._fetched(name)
+
+    def _fetched(self, name: str) -> bytes | None:
         session = session_of(self.location)
         if not session.contains(name):
             return None
@@ -78,8 +85,9 @@ class Folder:
             for name in names:
                 (self._path / name).unlink(missing_ok=True)
             return
-        for _ in many(self.location, partial(delete_file, self.location), list(names)):
-            pass
+        with self._explained():
+            for _ in many(self.location, partial(delete_file, self.location), list(names)):
+                pass
 
     def sweep(self, names: Iterable[str]) -> None:
         """Delete what killed writers left of files that are there now; a store keeps nothing of them."""
@@ -89,6 +97,9 @@ class Folder:
         for each in self.names():
             if each.startswith(".") and each.endswith(_PART) and each[1:].rsplit(".", 2)[0] in finished:
                 (self._path / each).unlink(missing_ok=True)
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(self.location.uri, stages=False)
 
     @property
     def _path(self) -> Path:

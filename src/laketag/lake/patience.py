@@ -19,6 +19,10 @@ LASTS = 300.0
 OF_LANCE = (OSError, RuntimeError, ValueError)
 """The types of which Lance's errors are, one place this and another that."""
 _LONGEST_PAUSE = 8.0
+_HINTS = {
+    **dict.fromkeys(("400", "401", "403"), "look at the credentials"),
+    "404": "look at the address, the bucket's name and the endpoint",
+}
 # All but "request timeout" and "too many requests" will be refused the next time, too.
 _REFUSED = re.compile(r"status code: 4(?!08|29)")
 
@@ -28,35 +32,48 @@ def is_of_the_store(error: Exception) -> bool:
     if isinstance(error, StoreError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     text = str(error)
-    return isinstance(error, OF_LANCE) and "Error performing" in text and not _REFUSED.search(text)
+    return isinstance(error, OF_LANCE) and is_said_by_a_store(error) and not _REFUSED.search(text)
 
 
-def what_the_store_said(error: Exception) -> str:
+def is_said_by_a_store(error: BaseException) -> bool:
+    """Whether an error tells of a request to a store: its text may hold the answer, and so a secret."""
+    return "Error performing" in str(error)
+
+
+def says_there_is_nothing(error: BaseException) -> bool:
+    """Whether a store said that what was asked for is not there, though its bucket is."""
+    text = str(error)
+    return "status code: 404" in text and "NoSuchBucket" not in text
+
+
+def what_the_store_said(error: BaseException) -> str:
     """Say it in a few words. Of an answer only codes are repeated: the rest may tell a secret."""
     text = str(error)
     found = (re.search(r"status code: (\d{3} [A-Z][A-Za-z ]+)", text), re.search(r"<Code>(\w+)</Code>", text))
     said = " ".join(match[1].strip() for match in found if match)
     if not said:
         return "the store does not answer; look at the endpoint, and run the same command again"
-    hint = "look at the credentials" if said[:3] in ("400", "401", "403") else "run the same command again"
-    return f"the store said {said}; {hint}"
+    return f"the store said {said}; {_HINTS.get(said[:3], 'run the same command again')}"
 
 
 @contextmanager
-def explained(uri: str) -> Iterator[None]:
+def explained(uri: str, *, stages: bool = True) -> Iterator[None]:
     """Turn what a store refuses, or does not answer, into one line.
 
+    Args:
+        uri: what is read or written.
+        stages: whether work is staged there, which is kept.
+
     Raises:
-        StoreError: instead of the store's error; what was staged stays.
+        StoreError: instead of the store's error.
     """
     try:
         yield
     except OF_LANCE as error:
-        if "Error performing" not in str(error):
+        if not is_said_by_a_store(error):
             raise
-        raise StoreError(
-            f"{uri} cannot be read or written: {what_the_store_said(error)}; staged work is kept"
-        ) from error
+        kept = "; staged work is kept" if stages else ""
+        raise StoreError(f"{uri} cannot be read or written: {what_the_store_said(error)}{kept}") from error
 
 
 def patiently(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from laketag.errors import BadSQL, WrongUsage
+from laketag.errors import BadSQL, DatasetError, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns, require_names
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
+from laketag.lake.patience import explained
 from laketag.lake.reading import first_line
 from laketag.lake.similar import is_key, is_vector, nearest, vector_column
 
@@ -76,7 +77,7 @@ def query(
     if any(is_image_like(field) for field in dataset.schema if field.name in asked):
         require_links(location)
     reader = _by_sql(dataset, selection) if selection.sql is not None else _by_filter(dataset, selection)
-    return _stream(reader, selection)
+    return _stream(location.uri, reader, selection)
 
 
 def default_columns(schema: pa.Schema) -> list[str]:
@@ -100,9 +101,10 @@ def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchRea
     elif selection.order_by is not None:
         options["order_by"] = [_ordering(dataset.schema, selection.order_by)]
     try:
-        return dataset.scanner(
-            columns=columns, filter=where, blob_handling="all_binary", **options
-        ).to_reader()
+        with explained(dataset.uri, stages=False):
+            return dataset.scanner(
+                columns=columns, filter=where, blob_handling="all_binary", **options
+            ).to_reader()
     except (ValueError, OSError) as error:
         raise BadSQL(f"the filter {selection.where!r} cannot be run: {first_line(error)}") from error
 
@@ -134,20 +136,23 @@ def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader
         raise BadSQL(f"{selection.sql!r} is not a query; it must begin with select, with, values or explain")
     text = sql.for_query(selection.sql or "", dataset.schema.names)
     try:
-        return dataset.sql(text).build().to_stream_reader()
+        with explained(dataset.uri, stages=False):
+            return dataset.sql(text).build().to_stream_reader()
     except (ValueError, OSError, RuntimeError) as error:
         raise BadSQL(f"the query {selection.sql!r} cannot be run: {first_line(error)}") from error
 
 
-def _stream(reader: pa.RecordBatchReader, selection: Selection) -> Iterator[pa.RecordBatch]:
+def _stream(uri: str, reader: pa.RecordBatchReader, selection: Selection) -> Iterator[pa.RecordBatch]:
     seen = 0
     try:
-        for batch in reader:
-            if len(batch):
-                seen += len(batch)
-                yield batch
+        with explained(uri, stages=False):
+            for batch in reader:
+                if len(batch):
+                    seen += len(batch)
+                    yield batch
     except (ValueError, OSError) as error:
-        asked = selection.sql or selection.where
-        raise BadSQL(f"{asked!r} cannot be run: {first_line(error)}") from error
+        if asked := selection.sql or selection.where:
+            raise BadSQL(f"{asked!r} cannot be run: {first_line(error)}") from error
+        raise DatasetError(f"the rows of {uri} cannot be read: {first_line(error)}") from error
     if not seen:
         yield pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in reader.schema], schema=reader.schema)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from laketag.errors import BadSQL
 from laketag.lake import sql
 from laketag.lake.dataset import column_ids, source
+from laketag.lake.patience import explained, is_said_by_a_store, what_the_store_said
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -132,15 +133,21 @@ def values(column: pa.Array) -> list[Any]:
 def check_filter(dataset: LanceDataset, where: str) -> None:
     """Raise `BadSQL` where a filter cannot be run, without reading a row."""
     try:
-        dataset.scanner(
-            columns=[], with_row_id=True, filter=sql.for_filter(where, dataset.schema.names)
-        ).explain_plan()
+        with explained(dataset.uri, stages=False):
+            dataset.scanner(
+                columns=[], with_row_id=True, filter=sql.for_filter(where, dataset.schema.names)
+            ).explain_plan()
     except (ValueError, OSError) as error:
         raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
-    """Shorten one of Lance's messages: its first line, without what only Lance's makers can use."""
+    """Shorten one of Lance's messages: its first line, without what only Lance's makers can use.
+
+    Of what a store answered only the codes are repeated.
+    """
+    if is_said_by_a_store(error):
+        return what_the_store_said(error)
     line = str(error).strip().split("\n")[0].split(", /")[0].strip()
     _, _, parsed = line.partition("(sql parser error: ")  # before it stands a statement that nobody wrote
     line = parsed.removesuffix(")").replace("found: EOF", "found the end") if parsed else line

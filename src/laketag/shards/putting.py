@@ -18,6 +18,7 @@ from laketag.engines import stopping
 from laketag.errors import Interrupted, ShardError
 from laketag.lake.dataset import is_image_like
 from laketag.lake.folder import Folder
+from laketag.lake.reading import first_line
 from laketag.shards.layout import Layout
 from laketag.shards.members import Keys, members_of
 from laketag.shards.selected import Chosen, Run, Sizes, read
@@ -122,7 +123,7 @@ def put_shard(task: ShardTask) -> Put:
         task.place.notes.write(put.note, b"")
     except OSError as error:
         place = f"{task.place.folder.location.uri}/{task.name}"
-        why = error.strerror or str(error).strip().split("\n")[0]
+        why = error.strerror or first_line(error)
         raise ShardError(
             f"shard {place} cannot be written: {why}; look at the place, and run the same command again"
         ) from error
