@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,3 @@ def write_tar(path: Path, *samples: Members, ended: bool = True) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(whole) if path.name.endswith("gz") else whole)
     return path
-
-
-class Here:
-    """An engine that runs tasks where it is called, for tests of what tasks do."""
-
-    def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Iterator[Any]:
-        """Yield each task's result."""
-        for task in tasks:
-            yield fn(task)

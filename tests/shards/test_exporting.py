@@ -22,6 +22,7 @@ import webdataset
 import laketag
 from datasets import STORAGES, Storage, image, make
 from fakes import DigestLabel, ReturnsNaN
+from here import Here
 from laketag import ExportSettings, Local
 from laketag.engines.protocol import Engine
 from laketag.errors import (
@@ -35,7 +36,7 @@ from laketag.errors import (
     WrongUsage,
 )
 from laketag.shards.putting import header
-from tars import Here, sample, write_tar
+from tars import sample, write_tar
 
 pytestmark = [
     # The public package leaves the closing of its files to the garbage collector.

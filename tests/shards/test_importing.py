@@ -9,6 +9,7 @@ import lance
 import pyarrow as pa
 import pytest
 
+from here import Here
 from laketag.errors import CommitError, JobRefused, ShardError, ShardRefused, WrongUsage
 from laketag.lake.location import Location
 from laketag.shards import plan
@@ -16,7 +17,7 @@ from laketag.shards.imported import Imported, announce
 from laketag.shards.importing import ImportReport, ImportSettings, import_
 from laketag.shards.ledger import Ledger
 from laketag.shards.sources import find_shards
-from tars import END, Here, header, padded, sample, tar_bytes, write_tar
+from tars import END, header, padded, sample, tar_bytes, write_tar
 
 APPEND = ImportSettings(append=True)
 

@@ -10,12 +10,13 @@ import lance
 import pytest
 
 import laketag
+from here import Here
 from laketag.errors import ShardError, ShardNotFound, ShardRefused
 from laketag.shards import ranged
 from laketag.shards.sources import find_shards
 from programs import run
 from servers import BUCKET, Store, client, flags, web
-from tars import END, Here, header, padded, sample, tar_bytes
+from tars import END, header, padded, sample, tar_bytes
 
 pytestmark = pytest.mark.slow
 
