@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return places.NAMES.index(name) if name in places.NAMES else 0
 
     items.sort(key=place)
+
+
+TOGETHER = {
+    "engines": r"\[(.*-)?(ray|spark|spark-cluster)(-.*)?\]$",
+    "demo": r"::test_the_examples_of_a_page|/test_readers\.py|/test_tutorial\.py",
+    "gallery": r"/gallery/",
+    "stores": r"/storage/",
+    "torch": r"/training/|/test_aesthetic",
+}
+"""The tests that share what takes seconds to start, by their ids."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Of several processes, let one run all tests that share what is started; xdist gives it out first.
+
+    xdist has `--dist loadgroup` for this, which groups nothing with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((name for name, ids in TOGETHER.items() if re.search(ids, nodeid)), nodeid)
+
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any
+
+from laketag.tagging import adopting, run
 
 
 class Here:
@@ -12,3 +15,7 @@ class Here:
     def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Generator[Any, None, None]:
         """Yield each task's result."""
         yield from map(fn, tasks)
+
+
+tag = partial(run.tag, engine=Here())
+adopt = partial(adopting.adopt, engine=Here())

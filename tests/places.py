@@ -27,8 +27,9 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "SPARK_LOCAL_IP": "127.0.0
 """Variables with which what tests start by themselves keeps off the machine's outer address: a Ray, and
 a `local-cluster` of Spark, which is for tests alone. What laketag starts needs none."""
 
-NAMES = ["local-1", "local-2", "ray", "spark", "spark-cluster"]
-ALL = [pytest.param(name, marks=[] if "local" in name else [pytest.mark.slow]) for name in NAMES]
+LOCAL = ["local-1", "local-2"]
+NAMES = [*LOCAL, "ray", "spark", "spark-cluster"]
+ALL = [pytest.param(name, marks=[] if name in LOCAL else [pytest.mark.slow]) for name in NAMES]
 
 
 class Open:
@@ -46,7 +47,7 @@ class Open:
 
     def engine(self, name: str) -> Engine:
         """Give an engine by name; what it needs is started, or was."""
-        if name.startswith("local"):
+        if name in LOCAL:
             return Local(int(name[-1]), grace=20)
         if name == "ray":
             require_ray()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import lance
+import pyarrow as pa
 import pytest
 
 import places
@@ -32,28 +33,43 @@ if __name__ == "__main__":
 """
 
 
-def test_import_and_tag_give_the_same_bits_as_one_local_worker(engine: Engine, tmp_path: Path) -> None:
+SETTINGS = TagSettings(chunk_rows=8, batch_size=4)
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("shards")
     for number in range(3):
         keys = range(number * 20, number * 20 + 20)
         samples = {f"{key:04}": {"jpg": picture(key), "json": b'{"key": %d}' % key} for key in keys}
-        write_shard(tmp_path / f"{number}.tar", samples)
-    shards = [str(tmp_path / f"{number}.tar") for number in range(3)]
-    settings = TagSettings(chunk_rows=8, batch_size=4)
+        write_shard(folder / f"{number}.tar", samples)
+    return [str(folder / f"{number}.tar") for number in range(3)]
 
-    made = {}
-    for name, place in (("here", Local()), ("there", engine)):
-        uri = str(tmp_path / f"{name}.lance")
-        import_(shards, uri, engine=place)
-        tag(uri, ["quality"], settings=settings, engine=place)
-        made[name] = lance.dataset(uri).to_table()
 
-    assert made["there"].num_rows == 60
-    assert made["there"].equals(made["here"])
+@pytest.fixture(scope="session")
+def here(shards: list[str], tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """What one local worker makes."""
+    return made(shards, tmp_path_factory.mktemp("here") / "d", Local())
+
+
+def made(shards: list[str], folder: Path, engine: Engine) -> pa.Table:
+    import_(shards, str(folder), engine=engine)
+    tag(str(folder), ["quality"], settings=SETTINGS, engine=engine)
+    return lance.dataset(str(folder)).to_table()
+
+
+def test_import_and_tag_give_the_same_bits_as_one_local_worker(
+    engine: Engine, shards: list[str], here: pa.Table, tmp_path: Path
+) -> None:
+    there = made(shards, tmp_path / "d", engine)
+
+    assert there.num_rows == 60
+    assert there.equals(here)
 
 
 def test_an_image_that_aborts_its_process_costs_one_row_of_a_thousand(engine: Engine, tmp_path: Path) -> None:
     make(tmp_path / "d", 1000, rows_per_fragment=500)
-    settings = TagSettings(chunk_rows=50, batch_size=10)
+    settings = TagSettings(chunk_rows=10, batch_size=5)
 
     report = tag(str(tmp_path / "d"), [AbortsOn(b"image 618 ")], settings=settings, engine=engine)
 
@@ -62,7 +78,8 @@ def test_an_image_that_aborts_its_process_costs_one_row_of_a_thousand(engine: En
     )
     assert [row["number"] for row in rows if row["BYTES"] is None] == [618]
     assert [row["ABORTS_ERROR"] for row in rows if row["ABORTS_ERROR"]] == ["the worker died (SIGABRT)"]
-    assert report.failed == 1
+    assert (report.computed + report.skipped, report.failed) == (1000, 1)
+    assert "SIGABRT" in report.errors[0].reason
 
 
 @pytest.mark.slow

@@ -14,12 +14,11 @@ import pytest
 
 from datasets import image, make
 from fakes import ByteLength, DigestLabel, FakeModel, SlowTagger
+from here import adopt, tag
 from laketag.engines.local import Local
 from laketag.engines.protocol import Progress
 from laketag.errors import ColumnError, JobRefused
 from laketag.lake.evolving import add_column
-from laketag.tagging.adopting import adopt
-from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
 

@@ -10,9 +10,9 @@ import pytest
 import datasets
 from datasets import make
 from fakes import DigestLabel
+from here import tag
 from laketag.errors import JobRefused
 from laketag.lake.evolving import add_column, rename_column
-from laketag.tagging.run import tag
 
 
 @pytest.mark.parametrize("column", ["SHA256", "DIGEST_LABEL_ERROR"])

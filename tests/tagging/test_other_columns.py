@@ -10,9 +10,9 @@ import pytest
 
 from datasets import make
 from fakes import CaptionLength, DigestLabel
+from here import tag
 from laketag.errors import ColumnError, WrongUsage
 from laketag.lake.evolving import add_column
-from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
 
 

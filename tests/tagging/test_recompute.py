@@ -12,8 +12,8 @@ import pytest
 
 from datasets import labels, make, right_label, staged_files
 from fakes import CountingTagger, DigestLabel, predicted
+from here import tag
 from laketag.errors import JobRefused, WrongUsage
-from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
 AGAIN = Rows(recompute=True)

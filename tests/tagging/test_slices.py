@@ -14,13 +14,13 @@ import pytest
 
 from datasets import labels, make, right_label, staged_files
 from fakes import CountingTagger, DigestLabel, predicted
+from here import tag
 from laketag.errors import JobRefused, WrongUsage
 from laketag.lake.lease import _NOTHING, Lease, leased
 from laketag.lake.location import Location
 from laketag.lake.showing import show
 from laketag.lake.staged import StagedFiles
 from laketag.tagging.job import job_of
-from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
 from laketag.tagging.staging import Staging
 

