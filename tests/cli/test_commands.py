@@ -62,6 +62,16 @@ def test_a_truncated_shard_exits_3_and_says_what_is_lost(
     assert json.loads(again.stdout)["complete"] is False
 
 
+def test_an_import_of_no_tar_leaves_nothing(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "rubbish.tar").write_bytes(b"rubbish" * 1000)
+
+    done = program("import", "rubbish.tar", "photos.lance")
+
+    assert done.returncode == 3
+    assert "nothing was imported" in done.stdout
+    assert [each.name for each in tmp_path.iterdir()] == ["rubbish.tar"]
+
+
 def test_a_dry_run_of_import_writes_nothing(program: Program, shard: Path, tmp_path: Path) -> None:
     done = program("import", shard, "photos.lance", "--dry-run")
 

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from laketag.errors import ShardError, ShardNotFound, ShardRefused
+from laketag.lake import answering
 from laketag.shards import web
-from laketag.shards.sources import find_shards
+from laketag.shards.importing import ImportSettings, import_
+from laketag.shards.sources import find_shards, places_of
+from proxy import proxied
+from servers import web as web_server
+from tars import sample, tar_bytes
 
 
 @pytest.fixture
@@ -117,10 +124,51 @@ def test_a_range_of_millions_is_refused_at_once(folder):
 
 
 def test_a_server_that_does_not_answer_is_named_and_not_the_dataset(monkeypatch):
-    monkeypatch.setattr(web, "patiently", lambda action, may_pass: action())
+    monkeypatch.setattr(web, "patiently", lambda action, may_pass, given_up: action())
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # and not listening: the connection is refused
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/a.tar"
 
         with pytest.raises(ShardError, match=f"^{address} cannot be read: .*refused; look at the address"):
             find_shards([f"{address}?signature=secret"])
+
+
+def test_the_places_of_shards_are_told_without_what_may_be_a_secret():
+    names = ["s3://lake/a.tar", "here/b.tar", "https://me:s3cret@host:8443/c.tar?sig=s3cret", "s3://lake/d/"]
+
+    assert places_of(names) == ["s3://lake", "https://host:8443"]
+
+
+def test_who_waits_for_a_server_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "EVERY", 0.1)
+    said: list[str] = []
+
+    with (
+        web_server({"/a.tar": tar_bytes(sample("x"))}) as (address, _),
+        proxied(int(address.rpartition(":")[2])) as proxy,
+    ):
+        (tmp_path / "list.txt").write_text(f"{proxy.endpoint}/a.tar\n")
+        proxy.fail("refuse", b"GET", 1.0)
+        settings = ImportSettings(tell=said.append)
+        report = import_([f"@{tmp_path}/list.txt"], str(tmp_path / "dataset"), settings=settings)
+
+    assert report.rows == 1
+    assert said[0] == f"{proxy.endpoint} does not answer; trying again for up to five minutes"
+    assert said[1:2] == [f"{proxy.endpoint} answers again"]
+
+
+def test_who_stops_waiting_need_not_wait_for_each_server():
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
+        place = f"http://127.0.0.1:{closed_soon.getsockname()[1]}"
+    before, started = signal.signal(signal.SIGALRM, stop), time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            find_shards([f"{place}/{number:02}.tar" for number in range(50)])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert time.monotonic() - started < 10

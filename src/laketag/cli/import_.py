@@ -115,6 +115,7 @@ def import_(
             shard_options=shard_options(shards, uri, shard_option),
             dry_run=dry_run,
             progress=report_progress,
+            tell=say,
         )
         report = laketag.import_(
             shards,
@@ -142,7 +143,8 @@ def _summary(report: laketag.ImportReport, *, dry_run: bool) -> list[str]:
     if report.version is None and not dry_run:
         return [f"{report.uri}: {shards}; nothing was imported"]
     if report.rows_added == 0 and not dry_run:
-        return [f"{report.uri}: {shards}, all there already; nothing to do, version {report.version} stands"]
+        done = "all there already; nothing to do" if report.samples else "nothing was imported"
+        return [f"{report.uri}: {shards}, {done}, version {report.version} stands"]
     made = "a dry run, nothing was written" if dry_run else f"version {report.version}"
     added = "would be added" if dry_run else "added"
     lines = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -34,12 +37,18 @@ def watch_store(
     if location.is_local:
         yield
         return
+    with watching(location, tell), explained(location.uri, stages=False):
+        yield
+
+
+@contextmanager
+def watching(location: Location, tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell when a store, or a web server, stops answering while the body runs, and when it answers again."""
     ended = threading.Event()
     thread = threading.Thread(target=_watch, args=(location, tell, ended), daemon=True)
     thread.start()
     try:
-        with explained(location.uri, stages=False):
-            yield
+        yield
     finally:
         ended.set()
         thread.join()
@@ -59,6 +68,8 @@ def _watch(location: Location, tell: Callable[[str], None], ended: threading.Eve
 
 
 def _answers(location: Location) -> bool:
+    if location.scheme in ("http", "https"):
+        return _server_answers(location.uri)
     from lance.file import LanceFileSession
 
     brief = {"client_max_retries": "0", "client_retry_timeout": "1", "timeout": f"{EVERY:.0f}s"}
@@ -68,3 +79,14 @@ def _answers(location: Location) -> bool:
     except (OSError, RuntimeError) as error:
         return not is_of_the_store(error)
     return True
+
+
+def _server_answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=EVERY):
+            return True
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code < http.client.INTERNAL_SERVER_ERROR  # what it refuses, it has answered
+    except (OSError, http.client.HTTPException):
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,8 +40,8 @@ class Object:
     """The store's own mark of these very bytes; nothing where the store gives none."""
 
 
-def find_object(location: Location) -> Object | None:
-    """Look an object up; None where there is none.
+def find_object(location: Location, given_up: threading.Event | None = None) -> Object | None:
+    """Look an object up; None where there is none. It is tried again for minutes, until it is given up.
 
     Raises:
         ShardError: the store does not let us, or does not answer.
@@ -51,13 +52,13 @@ def find_object(location: Location) -> Object | None:
         return _store(root, location).head(key)
 
     try:
-        return _object(root, _asked(look, location))
+        return _object(root, _asked(look, location, given_up))
     except FileNotFoundError:
         return None
 
 
-def list_objects(location: Location) -> Iterator[Object]:
-    """List what lies below a place, whatever its depth.
+def list_objects(location: Location, given_up: threading.Event | None = None) -> Iterator[Object]:
+    """List what lies below a place, whatever its depth. It is tried again for minutes, until it is given up.
 
     Raises:
         ShardError: the store does not let us, or does not answer.
@@ -68,7 +69,7 @@ def list_objects(location: Location) -> Iterator[Object]:
         pages = _store(root, location).list(f"{prefix}/" if prefix else None)
         return [_object(root, each) for page in pages for each in page]
 
-    yield from _asked(listed, location)
+    yield from _asked(listed, location, given_up)
 
 
 def read_range(location: Location, start: int, length: int, etag: str = "") -> bytes:
@@ -92,11 +93,11 @@ def read_range(location: Location, start: int, length: int, etag: str = "") -> b
         raise (OSError if _may_pass(error) else ShardError)(_why(location, error)) from error
 
 
-def _asked(action: Any, location: Location) -> Any:
+def _asked(action: Any, location: Location, given_up: threading.Event | None) -> Any:
     from obstore.exceptions import BaseError
 
     try:
-        return patiently(action, _may_pass)
+        return patiently(action, _may_pass, given_up=given_up)
     except BaseError as error:
         raise ShardError(_why(location, error)) from error
 

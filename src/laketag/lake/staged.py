@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -15,6 +15,19 @@ from laketag.lake.location import Location
 from laketag.lake.session import delete_file, many, session_of
 
 ROOT = "_laketag"
+
+
+@contextmanager
+def without_empty_folders(location: Location) -> Iterator[None]:
+    """Drop a dataset's folder that the body made, and those in it, where they hold no file in the end."""
+    was_there = not location.is_local or os.path.exists(location.uri)
+    try:
+        yield
+    finally:
+        if not was_there:
+            for folder, _, _ in os.walk(location.uri, topdown=False):
+                with suppress(OSError):  # something is in it
+                    os.rmdir(folder)
 
 
 @dataclass(frozen=True)

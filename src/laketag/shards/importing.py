@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from laketag.engines.local import Local
 from laketag.engines.protocol import Engine, Progress, Workers
 from laketag.errors import CommitError
 from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, create_dataset, verify_fragments
+from laketag.lake.answering import watching
 from laketag.lake.columns import delete_data_file
 from laketag.lake.dataset import open_dataset
 from laketag.lake.lease import leased
@@ -21,7 +22,7 @@ from laketag.lake.location import Location
 from laketag.lake.presence import keys_of
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.sharing import on_shared_disk
-from laketag.lake.staged import StagedFiles
+from laketag.lake.staged import StagedFiles, without_empty_folders
 from laketag.lake.writing import dataset_schema, have_data_files
 from laketag.shards.imported import JOB, Imported, announce, confirm
 from laketag.shards.ledger import Ledger
@@ -32,7 +33,7 @@ from laketag.shards.repeats import find_repeated_keys
 from laketag.shards.report import ImportReport
 from laketag.shards.schema import Clash, Column, plan_columns
 from laketag.shards.settings import ImportSettings
-from laketag.shards.sources import find_shards
+from laketag.shards.sources import find_shards, names_of, places_of
 from laketag.shards.typed import TypedTask, is_typed, write_typed
 
 T = TypeVar("T")
@@ -74,15 +75,28 @@ def import_(
     started = time.monotonic()
     location = Location.of(uri, storage_options)
     # Where only one store is told of, the shards lie there, too.
-    found = find_shards(shards, settings.shard_options or location.storage_options)
-    job = plan(found, location, settings)
-    run = _Import(job, engine)
-    if settings.dry_run:
-        return run.report(run.finish(), time.monotonic() - started)
-    require_put_if_absent(location)
-    # A part of its own: imports do not exclude each other, but `clean` must see that one is at work.
-    with leased(job.location, IMPORTING, "an import", uuid.uuid4().hex):
-        return run.report(run.finish(), time.monotonic() - started)
+    options = settings.shard_options or location.storage_options
+    with _watched(shards, location, settings):
+        job = plan(find_shards(shards, options), location, settings)
+        run = _Import(job, engine)
+        if settings.dry_run:
+            return run.report(run.finish(), time.monotonic() - started)
+        require_put_if_absent(location)
+        # A part of its own: imports do not exclude each other, but `clean` must see that one is at work.
+        with without_empty_folders(location), leased(location, IMPORTING, "an import", uuid.uuid4().hex):
+            return run.report(run.finish(), time.monotonic() - started)
+
+
+@contextmanager
+def _watched(shards: Sequence[str], location: Location, settings: ImportSettings) -> Iterator[None]:
+    options = settings.shard_options or location.storage_options
+    with ExitStack() as held:
+        for place in places_of(names_of(shards)):
+            # Who watches the dataset's own store watches the shards that lie there.
+            is_watched = not settings.shard_options and location.uri.startswith(f"{place}/")
+            if settings.tell is not None and not is_watched:
+                held.enter_context(watching(Location.of(place, options), settings.tell))
+        yield
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 
 from laketag.errors import ShardError, ShardNotFound
@@ -20,22 +21,24 @@ _WILD = re.compile(r"\*\*/|\*\*|\*|\?|\[[^]]+\]")
 _MEANING = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-def find(address: str, options: Mapping[str, str]) -> list[Shard]:
+def find(address: str, options: Mapping[str, str], given_up: threading.Event | None = None) -> list[Shard]:
     """Find the shards that an address names: an object, what a folder holds, or what a glob matches.
+
+    A place that does not answer is asked again for minutes, until it is given up.
 
     Raises:
         ShardNotFound: there is none.
         ShardError: the store does not let us, or does not answer.
     """
     if address.partition("://")[0].lower() in web.SCHEMES:
-        return [web.find(address)]
+        return [web.find(address, given_up)]
     place = Location.of(address, options)
     if _WILD.search(place.uri):
-        found = _matching(place)
-    elif one := objects.find_object(place):
+        found = _matching(place, given_up)
+    elif one := objects.find_object(place, given_up):
         found = [one]
     else:
-        found = [each for each in objects.list_objects(place) if _is_shard_in(place.uri, each)]
+        found = [each for each in objects.list_objects(place, given_up) if _is_shard_in(place.uri, each)]
     if not found:
         raise ShardNotFound(f"there is no shard {address!r}; check the name, or leave it out")
     return [_shard(each, options) for each in sorted(found, key=lambda each: each.uri)]
@@ -67,7 +70,7 @@ def read_range(shard: Shard, start: int, length: int) -> bytes:
     return found
 
 
-def _matching(place: Location) -> list[Object]:
+def _matching(place: Location, given_up: threading.Event | None) -> list[Object]:
     fixed = _WILD.split(place.uri)[0].rpartition("/")[0]
     pattern, at = "", 0
     for wild in _WILD.finditer(place.uri):
@@ -76,7 +79,7 @@ def _matching(place: Location) -> list[Object]:
         )
         at = wild.end()
     whole = re.compile(pattern + re.escape(place.uri[at:]))
-    found = objects.list_objects(Location(fixed, place.storage_options))
+    found = objects.list_objects(Location(fixed, place.storage_options), given_up)
     return [each for each in found if whole.fullmatch(each.uri)]
 
 

@@ -28,6 +28,9 @@ class ImportSettings:
     """Read and report, and write nothing."""
     progress: Callable[[Progress], None] | None = None
     """Called now and then."""
+    tell: Callable[[str], None] | None = None
+    """Called with one line, from another thread, when where the shards lie stops answering, and when it
+    answers again; the dataset's own store is `watch_store`'s."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be.

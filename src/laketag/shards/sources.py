@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -32,25 +33,46 @@ def find_shards(arguments: Sequence[str], options: Mapping[str, str] | None = No
         ShardRefused: an argument is of a kind that is not read.
         ShardError: a store does not let us, or does not answer.
     """
-    given = [arguments] if isinstance(arguments, str) else arguments
-    names = list(dict.fromkeys(name for argument in given for name in _paths(argument)))
     found: dict[str, Shard] = {}
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for shards in pool.map(lambda name: _found(name, options or {}), names):
-            for shard in shards:
-                if found.setdefault(shard.url, shard).path != shard.path:
-                    raise ShardRefused(
-                        f"two shards are {shard.url} but for a query, which may be a signature and is not "
-                        "kept; import one of them, or download them"
-                    )
+    for shard in _looked_up(names_of(arguments), options or {}):
+        if found.setdefault(shard.url, shard).path != shard.path:
+            raise ShardRefused(
+                f"two shards are {shard.url} but for a query, which may be a signature and is not "
+                "kept; import one of them, or download them"
+            )
     if not found:
         raise ShardNotFound("no shard was named; give tars, folders, globs or @LIST")
     return list(found.values())
 
 
-def _found(name: str, options: Mapping[str, str]) -> list[Shard]:
+def names_of(arguments: Sequence[str]) -> list[str]:
+    """List the files and addresses that arguments of `find_shards` stand for; none is looked up."""
+    given = [arguments] if isinstance(arguments, str) else arguments
+    return list(dict.fromkeys(name for argument in given for name in _paths(argument)))
+
+
+def places_of(names: Iterable[str]) -> list[str]:
+    """List the stores and servers that some names are on, as `s3://bucket` and `https://host`."""
+    parts = (name.split("/", 3) for name in map(web.clean, names) if "://" in name)
+    return list(dict.fromkeys("/".join(each[:3]) for each in parts))
+
+
+def _looked_up(names: Sequence[str], options: Mapping[str, str]) -> Iterator[Shard]:
+    given_up = threading.Event()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            for shards in pool.map(lambda name: _found(name, options, given_up), names):
+                yield from shards
+        except BaseException:
+            # Whoever presses Ctrl-C is not to wait until the others have lost their patience.
+            given_up.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _found(name: str, options: Mapping[str, str], given_up: threading.Event) -> list[Shard]:
     if "://" in name:
-        return remote.find(name, options)
+        return remote.find(name, options, given_up)
     real = os.path.abspath(name)
     status = os.stat(real)
     return [Shard(real, real, status.st_size, status.st_mtime_ns)]

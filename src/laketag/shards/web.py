@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import re
+import threading
 import urllib.error
 import urllib.request
 from email.utils import parsedate_to_datetime
@@ -25,8 +26,8 @@ def clean(address: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def find(address: str) -> Shard:
-    """Look a shard up.
+def find(address: str, given_up: threading.Event | None = None) -> Shard:
+    """Look a shard up. It is tried again for minutes, until it is given up.
 
     Raises:
         ShardNotFound: there is none.
@@ -35,7 +36,9 @@ def find(address: str) -> Shard:
     """
     # A GET, not a HEAD: an address is signed for one or the other.
     try:
-        _, headers, status = patiently(lambda: _get(address, 0, 1), lambda error: isinstance(error, OSError))
+        _, headers, status = patiently(
+            lambda: _get(address, 0, 1), lambda error: isinstance(error, OSError), given_up=given_up
+        )
     except OSError as error:
         raise ShardError(f"{error}; look at the address and the server, and run the same again") from error
     size = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
