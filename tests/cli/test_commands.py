@@ -10,7 +10,7 @@ import lance
 import pyarrow.parquet as pq
 import pytest
 
-from programs import Program, write_shard
+from programs import Program, picture, write_shard
 
 IMPORT_KEYS = (
     "uri version rows samples shards complete columns bytes_shards bytes_read bytes_written skipped lost"
@@ -100,6 +100,40 @@ def test_tag_json_has_the_keys_of_the_contract(program: Program, imported: Path)
 
     assert set(report) >= set(TAG_KEYS.split())
     assert report["errors"] == [{"tagger": "quality", "reason": "not an image", "rows": 1}]
+
+
+def test_rows_that_were_staged_are_told_from_rows_that_had_labels(program: Program, imported: Path) -> None:
+    quality = ("tag", imported, "--with", "quality")
+    program(*quality, "--where", "width < 100")
+    staged = program(*quality, "--where", "width >= 100 and width < 300", "--chunk-rows", "2", "--stage-only")
+    rest = program(*quality)
+    program("tag", imported, "--with", "fakes:DigestLabel", "--stage-only")
+    committed = program("tag", imported, "--with", "fakes:DigestLabel", "--commit-only")
+
+    assert "2 rows computed and staged" in staged.stdout
+    assert "rows     3 computed, 2 were staged before, 1 had labels, 1 failed" in rest.stdout
+    assert "rows     0 computed, 6 were staged before, 0 had labels, 0 failed" in committed.stdout
+
+
+def test_reasons_that_are_all_different_are_counted_beyond_the_first_ten(
+    program: Program, tmp_path: Path
+) -> None:
+    write_shard(tmp_path / "a.tar", {f"{i:02}": {"jpg": picture(i), "txt": b"x"} for i in range(14)})
+    (tmp_path / "picky.py").write_text(
+        "import laketag, pyarrow as pa\n"
+        "@laketag.tagger(columns={'LUCK': pa.int8()}, reads=('image', 'number'), batch_size=1)\n"
+        "def picky(images, numbers):\n"
+        "    if numbers[0] != '00':\n"
+        "        raise ValueError(f'no luck with {numbers[0]}')\n"
+        "    return {'LUCK': [1]}\n"
+    )
+    program("import", "a.tar", "a.lance")
+    command = ("tag", "a.lance", "--with", "picky:picky", "--input", "number=__key__")
+
+    lines = [line for line in program(*command).stdout.splitlines() if line.startswith("failed")]
+
+    assert len(lines) == 11
+    assert lines[-1] == "failed   3 rows: 3 more reasons; --json names them all"
 
 
 def test_tagging_again_makes_no_version(program: Program, tagged: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -84,6 +85,9 @@ _Price = Annotated[
     float | None,
     typer.Option(metavar="PRICE", min=0, help="What an hour of it costs, for the cost of --dry-run."),
 ]
+
+_REASONS = 10
+"""So many reasons are told to people; --json has them all."""
 
 
 def tag(
@@ -182,15 +186,25 @@ def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list
     return [
         f"{report.uri}: version {report.version_before} -> {report.version_after}",
         *_reserved(report),
-        f"rows     {report.computed:,} computed, {report.skipped:,} had labels, {report.failed:,} failed",
+        _rows(report),
         *([f"left     {text.count(left, 'row')}; `laketag tag` computes them"] if left else []),
         *_failures(report),
         f"columns  {', '.join(labels)}",
-        f"read     {text.size(report.bytes_read)}, only the columns that the taggers read",
+        f"read     {text.size(report.bytes_read)}, only the columns that the taggers read{_tars(report)}",
         f"written  {text.size(report.bytes_written)}, only labels",
         f"time     {text.duration(report.seconds)}, {report.rows_per_second:,.1f} rows/s",
         *_speed(report.speed),
     ]
+
+
+def _rows(report: laketag.TagReport) -> str:
+    labelled = max(0, report.skipped - report.staged)
+    staged = f"{report.staged:,} were staged before, " if report.staged else ""
+    return f"rows     {report.computed:,} computed, {staged}{labelled:,} had labels, {report.failed:,} failed"
+
+
+def _tars(report: laketag.TagReport) -> str:
+    return f"; the images, from {text.count(report.tars, 'tar')}, are not counted" if report.tars else ""
 
 
 def _nothing_done(report: laketag.TagReport, left: int) -> list[str]:
@@ -238,7 +252,12 @@ def _failures(report: laketag.TagReport) -> list[str]:
     taggers: dict[tuple[int, str], list[str]] = {}
     for one in report.errors:
         taggers.setdefault((one.rows, one.reason), []).append(one.tagger)
-    return [
+    lines = [
         f"failed   {text.count(rows, 'row')}: {reason} ({', '.join(names)})"
-        for (rows, reason), names in taggers.items()
+        for (rows, reason), names in islice(taggers.items(), _REASONS)
     ]
+    if len(taggers) > _REASONS:
+        rest = sum(rows for rows, _ in islice(taggers, _REASONS, None))
+        more = text.count(len(taggers) - _REASONS, "more reason")
+        lines.append(f"failed   {text.count(rest, 'row')}: {more}; --json names them all")
+    return lines

@@ -32,6 +32,8 @@ class ColumnFile:
     """Rows written: the fragment's physical rows."""
     size: int
     """Bytes."""
+    beside: int = 0
+    """Bytes of blobs in files of their own."""
 
 
 def write_column_file(

@@ -53,8 +53,8 @@ def note_links(location: Location, links: Iterable[Link]) -> None:
         StagedFiles(location, FOLDER).write(name, pa.Table.from_pylist(rows))
 
 
-def require_links(location: Location) -> None:
-    """Make sure that every tar that rows point into is there and is what it was.
+def require_links(location: Location) -> int:
+    """Make sure that every tar that rows point into is there and is what it was; returns how many there are.
 
     Lance would read whatever bytes lie there now. It costs a listing where nothing is linked, else a look at
     each tar.
@@ -68,7 +68,7 @@ def require_links(location: Location) -> None:
         for row in notes.read(name).to_pylist():
             linked[row["tar"]] = Link(**row)
     if not linked:
-        return
+        return 0
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         broken = [why for why in pool.map(lambda link: _fault(location, link), linked.values()) if why]
     if broken:
@@ -77,6 +77,7 @@ def require_links(location: Location) -> None:
             f"rows of {location.uri} point into tars that are not what they were: "
             f"{'; '.join(broken[:_NAMED])}{more}; put them back, or import them anew without --link"
         )
+    return len(linked)
 
 
 def _fault(location: Location, link: Link) -> str | None:

@@ -6,11 +6,13 @@ import queue
 import threading
 import uuid
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from laketag.errors import CommitError
+from laketag.lake import objects
 from laketag.lake.columns import ColumnFile, delete_data_file
 from laketag.lake.dataset import exists, path_of
 from laketag.lake.links import REFERENCE
@@ -126,7 +128,9 @@ class BlobFileWriter:
             )
             [fragment] = fragments
             [file] = fragment.files
-            self._file = ColumnFile(path_of(file), fragment.physical_rows, file.file_size_bytes or 0)
+            name, size = path_of(file), file.file_size_bytes or 0
+            beside = _size_below(location, f"data/{name.removesuffix('.lance')}")
+            self._file = ColumnFile(name, fragment.physical_rows, size, beside)
         # The boundary of the thread: whatever it is, the writing thread raises it.
         except BaseException as error:
             self._error = error
@@ -140,6 +144,16 @@ class BlobFileWriter:
                 ],
                 schema=self._schema,
             )
+
+
+def _size_below(location: Location, folder: str) -> int:
+    """Add up the files in a folder; 0 where there is none, or the store tells no sizes."""
+    if location.is_local:
+        return sum(each.stat().st_size for each in Path(location.uri, folder).glob("*"))
+    if location.scheme not in objects.SCHEMES:
+        return 0
+    place = Location(f"{location.uri}/{folder}", location.storage_options)
+    return sum(each.size for each in objects.list_objects(place))
 
 
 def _blobs(column: pa.Array) -> pa.Array:

@@ -193,7 +193,7 @@ class FragmentWriter:
         if self._texts:
             self._stage_part()
         file = self._file.close()
-        self.written += file.size
+        self.written += file.size + file.beside
         names = [each.name for each in ROW_FIELDS] + self._columns
         self.pieces.append(Piece(file.name, file.size, file.rows, tuple(names), tuple(self._parts)))
         self._file, self._rows, self._bytes, self._parts = None, 0, 0, []

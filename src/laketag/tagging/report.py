@@ -60,6 +60,8 @@ class TagReport:
     """Rows that a tagger was run on in this command, failed ones included."""
     skipped: int
     """Selected rows that had all labels before, committed or staged."""
+    staged: int
+    """Rows that were staged before, and that this command committed."""
     failed: int
     """Rows with a reason in an error column after this command, among those that it committed."""
     columns: tuple[str, ...]
@@ -67,6 +69,9 @@ class TagReport:
     errors: tuple[ErrorCount, ...]
     """Reasons of the rows that failed, the most frequent first."""
     bytes_read: int
+    """From the dataset; what was read from `tars` is not counted."""
+    tars: int
+    """Tars that images were read from: rows point into them (`import --link`)."""
     bytes_written: int
     """Staged and committed files; manifests are not counted."""
     seconds: float

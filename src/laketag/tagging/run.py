@@ -77,7 +77,7 @@ def tag(
         return _with_estimate(report, look, engine, settings.price_per_hour) if look.tasks else report
     # Now, not after hours of work that could not be committed.
     require_put_if_absent(location)
-    require_links(location)
+    tars = require_links(location)
     with leased_jobs(location, todo.jobs, settings.part):
         # Planned again: until the lease was held, another run of the job may have ended.
         dataset = open_dataset(location)
@@ -86,7 +86,7 @@ def tag(
         under_way = UnderWay(run, settings)
         if run.tasks:
             _work(under_way, engine)
-    return _report(run, under_way, started)
+    return replace(_report(run, under_way, started), tars=tars if under_way.total.computed else 0)
 
 
 def _work(under_way: UnderWay, engine: Engine) -> None:
@@ -172,10 +172,12 @@ def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
         rows=run.rows,
         computed=total.computed,
         skipped=_skipped(run, under_way) - total.computed,
+        staged=max(0, outcome.rows - total.computed),
         failed=outcome.failed,
         columns=tuple(name for job in run.jobs for name in job.columns.names),
         errors=outcome.errors,
         bytes_read=total.bytes_read,
+        tars=0,
         bytes_written=outcome.written + total.bytes_written,
         seconds=seconds,
         rows_per_second=total.computed / seconds,
