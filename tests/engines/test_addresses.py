@@ -10,7 +10,7 @@ import pytest
 import places
 from laketag.engines.protocol import Engine
 from laketag.engines.ray import Ray
-from laketag.errors import EngineError
+from laketag.errors import EngineError, WrongUsage
 
 
 def test_a_ray_address_where_no_one_answers_is_refused_within_seconds() -> None:
@@ -20,6 +20,28 @@ def test_a_ray_address_where_no_one_answers_is_refused_within_seconds() -> None:
 
     with pytest.raises(EngineError, match=rf"no Ray cluster at 127\.0\.0\.1:{port} .*refused"):
         next(Ray(address=f"127.0.0.1:{port}").run(str, [1]))
+
+
+def test_an_address_that_is_none_is_not_taken_for_a_wrong_runtime_environment() -> None:
+    with pytest.raises(WrongUsage, match="'head' is no address of a Ray cluster; give HOST:PORT, or auto"):
+        Ray(address="head", runtime_env={"env_vars": {"MOOD": "good"}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_what_nodes_there_are_is_not_asked_for_each_worker(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    asked: list[int] = []
+    nodes = ray.nodes
+    monkeypatch.setattr(ray, "nodes", lambda: (asked.append(1), nodes())[1])
+
+    done = sorted(dataclasses.replace(engine, workers=3).run(str, range(6)))  # type: ignore[type-var]  # a Ray
+
+    assert done == list("012345")
+    assert sum(asked) <= 2  # each takes seconds to start, at most; before, it was asked eight times
 
 
 @pytest.mark.slow

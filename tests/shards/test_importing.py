@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from here import Here
+from laketag.engines.protocol import Engine, Progress, Workers
 from laketag.errors import CommitError, JobRefused, ShardError, ShardRefused, WrongUsage
 from laketag.lake.location import Location
 from laketag.shards import plan
+from laketag.shards.exporting import ExportSettings, export
 from laketag.shards.imported import Imported, announce
 from laketag.shards.importing import ImportReport, ImportSettings, import_
 from laketag.shards.ledger import Ledger
@@ -399,6 +401,37 @@ def test_a_dry_run_reports_and_writes_nothing(tmp_path, uri):
     assert (report.rows, report.samples, report.complete, report.bytes_written) == (1, 1, False, 0)
     assert {"name": "n", "type": "int64"} in report.columns
     assert not Path(uri).exists()
+
+
+def test_blobs_in_files_of_their_own_are_counted_as_written(tmp_path, uri):
+    image = os.urandom(200_000)
+    shard = write_tar(tmp_path / "a.tar", sample("x", png=image))
+
+    report = run(uri, shard, settings=ImportSettings(image_encoding="blob"))
+
+    there = sum(file.stat().st_size for file in Path(uri, "data").rglob("*") if file.is_file())
+    assert there > len(image)
+    assert report.bytes_written >= there
+
+
+class Awaiting:
+    """An engine whose workers are awaited for a while."""
+
+    def run(self, fn, tasks, tell):
+        tell(Workers(awaited=2))
+        yield from Here().run(fn, tasks, tell)
+
+
+def test_who_waits_for_workers_is_told_so(tmp_path, uri):
+    told: list[Progress] = []
+    engine: Engine = Awaiting()
+    shard = write_tar(tmp_path / "a.tar", sample("x"))
+
+    import_([str(shard)], uri, settings=ImportSettings(progress=told.append), engine=engine)
+    export(uri, str(tmp_path / "out"), settings=ExportSettings(progress=told.append), engine=engine)
+
+    awaited = {(each.note, each.done) for each in told if each.detail == "0 workers, 2 awaited"}
+    assert awaited >= {("reading shards", 0), ("writing shards", 0)}
 
 
 @pytest.mark.parametrize("append_as", ["binary", "blob"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -76,3 +76,24 @@ class Progress:
     """What is being done, in a few words."""
     detail: str = ""
     """How it goes, in a few words."""
+
+
+@dataclass
+class Teller:
+    """Passes progress on with how the workers fare, and once more whenever that changes."""
+
+    report: Callable[[Progress], None] | None
+    workers: Workers = field(default_factory=Workers)
+    last: Progress | None = None
+
+    def tell(self, progress: Progress) -> None:
+        """Pass progress on."""
+        self.last = progress
+        if self.report is not None:
+            self.report(replace(progress, detail=self.workers.line))
+
+    def hear(self, workers: Workers) -> None:
+        """Take note of the workers: for an engine to call."""
+        self.workers = workers
+        if self.last is not None:
+            self.tell(self.last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +24,9 @@ _OBJECT_STORE_BYTES = 128 << 20
 
 _PATIENCE = 5.0
 """Seconds in which a cluster at an address must answer."""
+
+_LOOK_AGAIN = 5.0
+"""Seconds between two looks at what nodes there are, while workers are awaited."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,10 @@ class _Crew:
     idle: list[_Worker] = field(default_factory=list)
     lost: int = 0
     retried: int = 0
+    lacking: str = ""
+    """What an awaited worker needs, and no node has."""
+    looked: float = -math.inf
+    """When that was last found out."""
     waiting: deque[int] = field(init=False)
     tried: list[int] = field(init=False)
 
@@ -247,7 +255,10 @@ class _Crew:
 
     def answers(self) -> Iterator[Answer]:
         """Wait for workers; give tasks to those that came or answered, replace those that died."""
-        done, _ = self.ray.wait([*self.coming, *self.busy], num_returns=1)
+        patience = _LOOK_AGAIN if self.coming else None
+        done, _ = self.ray.wait([*self.coming, *self.busy], num_returns=1, timeout=patience)
+        if not done:
+            self._tell()
         for ref in done:
             try:
                 said = self.ray.get(ref)
@@ -298,11 +309,13 @@ class _Crew:
 
     def _tell(self) -> None:
         alive = len(self.busy) + len(self.idle)
-        self.tell(Workers(alive, self.lost, self.retried, len(self.coming), self._lacking()))
+        if self.coming and time.monotonic() - self.looked >= _LOOK_AGAIN:
+            self.lacking, self.looked = self._lacking(), time.monotonic()
+        lacking = self.lacking if self.coming else ""
+        self.tell(Workers(alive, self.lost, self.retried, len(self.coming), lacking))
 
     def _lacking(self) -> str:
-        if not self.coming:
-            return ""
+        """Ask Ray, which costs a request, so that it is not asked for each worker."""
         wanted = {"CPU": self.engine.cpus, "GPU": self.engine.gpus}
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):

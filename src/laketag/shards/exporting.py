@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine, Progress, Workers
+from laketag.engines.protocol import Engine, Progress, Teller
 from laketag.errors import DatasetError, Interrupted, JobRefused
 from laketag.lake.dataset import open_dataset
 from laketag.lake.links import require_links
@@ -147,7 +147,10 @@ class _Export:
     job: Begun
     puts: dict[int, Put] = field(default_factory=dict)
     written: int = 0
-    workers: Workers = field(default_factory=Workers)
+    teller: Teller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.teller = Teller(self.settings.progress)
 
     def finish(self) -> None:
         """Write the shards that are missing."""
@@ -211,19 +214,15 @@ class _Export:
             yield counted
 
     def _run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        with closing(self.engine.run(function, tasks, self._hear)) as results:
+        with closing(self.engine.run(function, tasks, self.teller.hear)) as results:
             yield from results
-
-    def _hear(self, workers: Workers) -> None:
-        self.workers = workers
 
     @property
     def _samples(self) -> int:
         return sum(put.samples for put in self.puts.values())
 
     def _tell(self, done: int, total: int, note: str) -> None:
-        if self.settings.progress is not None:
-            self.settings.progress(Progress(done, total, "rows", note, self.workers.line))
+        self.teller.tell(Progress(done, total, "rows", note))
 
     def report(self, seconds: float) -> ExportReport:
         """Say what was done."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine, Progress, Workers
+from laketag.engines.protocol import Engine, Progress, Teller
 from laketag.errors import CommitError
 from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, create_dataset, verify_fragments
 from laketag.lake.answering import watching
@@ -112,7 +112,10 @@ class _Import:
     repeats: list[dict[str, str]] = field(default_factory=list)
     bytes_read: int = 0
     bytes_written: int = 0
-    workers: Workers = field(default_factory=Workers)
+    teller: Teller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.teller = Teller(self.job.settings.progress)
 
     def finish(self) -> int | None:
         """Do what is left to do; returns the dataset's version, None where there is no dataset."""
@@ -234,14 +237,10 @@ class _Import:
         with ExitStack() as held:
             if self.job.folder:
                 function = held.enter_context(on_shared_disk(self.job.location, IMPORTING, function))
-            yield from held.enter_context(closing(self.engine.run(function, tasks, self._hear)))
-
-    def _hear(self, workers: Workers) -> None:
-        self.workers = workers
+            yield from held.enter_context(closing(self.engine.run(function, tasks, self.teller.hear)))
 
     def _tell(self, done: int, total: int, note: str, unit: str = "bytes") -> None:
-        if self.job.settings.progress is not None:
-            self.job.settings.progress(Progress(done, total, unit, note, self.workers.line))
+        self.teller.tell(Progress(done, total, unit, note))
 
     def report(self, version: int | None, seconds: float) -> ImportReport:
         """Say what was done."""
