@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import laketag
@@ -66,6 +68,23 @@ def test_a_wrong_key_is_one_line(store: Store, made: tuple[str, str], words: str
     done = run(words, uri, *more.get(words, []), *flags("-o", wrong))
 
     assert is_one_line(done, "the store said 403 Forbidden", "look at the credentials"), done.stderr
+
+
+@pytest.mark.parametrize("words", ["show {uri}", "import {folder}/a.tar {uri}", "serve {uri} --port 0"])
+def test_no_credentials_anywhere_are_one_line(
+    store: Store, made: tuple[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, folder = made
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, f"{folder}/none")
+    asked = words.format(uri=uri, folder=folder).split()
+
+    done = run(*asked, "-o", f"endpoint={store.endpoint}", "-o", "region=us-east-1")
+
+    assert is_one_line(done, uri, "no credentials could be had"), done.stderr
 
 
 def test_a_bucket_that_is_not_there_is_said_to_be(store: Store, made: tuple[str, str]) -> None:

@@ -19,6 +19,8 @@ LASTS = 300.0
 OF_LANCE = (OSError, RuntimeError, ValueError)
 """The types of which Lance's errors are, one place this and another that."""
 _LONGEST_PAUSE = 8.0
+# By these Lance's errors of a store are known.
+_REQUEST, _NO_KEY = "Error performing", "Failed to get AWS credentials"
 _HINTS = {
     **dict.fromkeys(("400", "401", "403"), "look at the credentials"),
     "404": "look at the address, the bucket's name and the endpoint",
@@ -32,12 +34,13 @@ def is_of_the_store(error: Exception) -> bool:
     if isinstance(error, StoreError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     text = str(error)
-    return isinstance(error, OF_LANCE) and is_said_by_a_store(error) and not _REFUSED.search(text)
+    return isinstance(error, OF_LANCE) and _REQUEST in text and not _REFUSED.search(text)
 
 
 def is_said_by_a_store(error: BaseException) -> bool:
     """Whether an error tells of a request to a store: its text may hold the answer, and so a secret."""
-    return "Error performing" in str(error)
+    text = str(error)
+    return _REQUEST in text or _NO_KEY in text
 
 
 def says_there_is_nothing(error: BaseException) -> bool:
@@ -49,6 +52,11 @@ def says_there_is_nothing(error: BaseException) -> bool:
 def what_the_store_said(error: BaseException) -> str:
     """Say it in a few words. Of an answer only codes are repeated: the rest may tell a secret."""
     text = str(error)
+    if _NO_KEY in text:
+        return (
+            "no credentials could be had; give them as options (-o), in the environment or by a profile, "
+            "and run the same command again"
+        )
     found = (re.search(r"status code: (\d{3} [A-Z][A-Za-z ]+)", text), re.search(r"<Code>(\w+)</Code>", text))
     said = " ".join(match[1].strip() for match in found if match)
     if not said:
