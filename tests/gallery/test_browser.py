@@ -209,6 +209,16 @@ def test_on_a_phone_the_filters_are_behind_a_button(chromium: Any, address: str)
     assert closed
 
 
+def test_on_a_narrow_phone_the_export_sheet_is_not_cut(chromium: Any, address: str) -> None:
+    page = chromium.new_page(base_url=address, viewport={"width": 280, "height": 700})
+    page.goto("/?tag.kind=odd")
+    page.get_by_text("Export these rows").click()
+    sheet = page.locator(".sheet").bounding_box()
+    page.close()
+
+    assert 0 <= sheet["x"] < sheet["x"] + sheet["width"] <= 280
+
+
 def test_the_report_opens_from_a_file_without_a_network(chromium: Any, photos: str, tmp_path: Path) -> None:
     made = laketag.report(photos, tmp_path / "labels.html")
     context = chromium.new_context(offline=True)
