@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import laketag
 import places
 from laketag.engines.protocol import Engine
-from programs import environment
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 TOGETHER = {
     "engines": r"\[(.*-)?(ray|spark|spark-cluster)(-.*)?\]$",
-    "demo": r"::test_the_examples_of_a_page|/test_readers\.py|/test_tutorial\.py",
+    "demo": r"::test_the_examples_of_a_page|/test_(readers|tutorial|walkthrough)\.py",
     "gallery": r"/gallery/",
     "stores": r"/storage/",
     "torch": r"/training/|/test_aesthetic",
@@ -79,15 +80,27 @@ def engine(request: pytest.FixtureRequest, open_places: places.Open) -> Engine:
     return open_places.engine(request.param)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A demo, and what it printed."""
+
+    report: laketag.DemoReport
+    output: str
+    seconds: float
+
+
 @pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what `laketag demo` leaves behind."""
-    folder = tmp_path_factory.mktemp("docs")
-    subprocess.run(
-        [sys.executable, "-m", "laketag", "demo"],
-        cwd=folder,
-        env=environment(),
-        check=True,
-        capture_output=True,
-    )
-    return folder
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """Run `laketag demo` once for all tests, in a folder with a space in its name. Read it only."""
+    folder = tmp_path_factory.mktemp("demo") / "first look"
+    folder.mkdir()
+    output, began = folder.parent / "output.txt", time.monotonic()
+    with output.open("w") as out:
+        report = laketag.demo(folder / "laketag-demo", out=out)
+    return Shown(report, output.read_text(), time.monotonic() - began)
+
+
+@pytest.fixture(scope="session")
+def demo_folder(shown: Shown) -> Path:
+    """The folder in which `laketag demo` left its own."""
+    return Path(shown.report.folder).parent

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
+from laketag.shards import importing
 from laketag.tagging import adopting, run
 
 
@@ -18,4 +19,5 @@ class Here:
 
 
 tag = partial(run.tag, engine=Here())
+import_ = partial(importing.import_, engine=Here())
 adopt = partial(adopting.adopt, engine=Here())

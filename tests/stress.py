@@ -178,13 +178,22 @@ def check(folder: str) -> dict[str, int]:
     return {
         "null": sum(row["SHA256"] is None for row in found),
         # Through whatever index on the labels is there.
-        "not found": len(found) - sum(dataset.count_rows(f"SHA256 = '{row['SHA256']}'") > 0 for row in found),
+        "not found": len({row["SHA256"] for row in found} - _found_again(dataset, found)),
         "wrong": sum(
             row["SHA256"] is not None and row["SHA256"] != hashlib.sha256(row["jpg"]).hexdigest()
             for row in found
         ),
         "duplicate": len(found) - len({row["number"] for row in found}),
     }
+
+
+def _found_again(dataset: lance.LanceDataset, rows: list[dict[str, str]]) -> set[str]:
+    again: set[str] = set()
+    for start in range(0, len(rows), 100):
+        labels = ", ".join(f"'{row['SHA256']}'" for row in rows[start : start + 100])
+        table = dataset.to_table(columns=["SHA256"], filter=f"SHA256 in ({labels})")
+        again.update(table["SHA256"].to_pylist())
+    return again
 
 
 def main() -> None:

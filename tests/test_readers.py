@@ -36,15 +36,6 @@ def section(reader: str) -> str:
     return found[1]
 
 
-@pytest.fixture(scope="module")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what `laketag demo` leaves behind."""
-    folder = tmp_path_factory.mktemp("readers")
-    command = [sys.executable, "-m", "laketag", "demo"]
-    subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True)
-    return folder
-
-
 def test_every_section_with_an_example_is_tested():
     headings = re.findall(r"^## (.*)$", PAGE.read_text(), re.M)
 

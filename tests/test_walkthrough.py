@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,27 +13,14 @@ import laketag
 from laketag import walkthrough
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[laketag.DemoReport, str, float]:
-    folder = tmp_path_factory.mktemp("demo") / "first look"
-    output = folder.parent / "output.txt"
-    started = time.monotonic()
-    with output.open("w") as out:
-        report = laketag.demo(folder, out=out)
-    return report, output.read_text(), time.monotonic() - started
-
-
-Shown = tuple[laketag.DemoReport, str, float]
+@pytest.mark.slow
+def test_the_demo_takes_less_than_a_minute(shown: Any) -> None:
+    assert shown.seconds < 60
 
 
 @pytest.mark.slow
-def test_the_demo_takes_less_than_a_minute(shown: Shown) -> None:
-    assert shown[2] < 60
-
-
-@pytest.mark.slow
-def test_every_photograph_and_copy_is_a_row_and_what_is_damaged_says_why(shown: Shown) -> None:
-    report, output, _ = shown
+def test_every_photograph_and_copy_is_a_row_and_what_is_damaged_says_why(shown: Any) -> None:
+    report, output = shown.report, shown.output
     rows = [row for batch in laketag.query(report.uri) for row in batch.to_pylist()]
 
     assert len(rows) == 3 * len(walkthrough.PHOTOGRAPHS) + len(walkthrough.DAMAGED)
@@ -42,8 +30,8 @@ def test_every_photograph_and_copy_is_a_row_and_what_is_damaged_says_why(shown: 
 
 
 @pytest.mark.slow
-def test_labels_tell_blurred_and_darkened_copies_from_their_originals(shown: Shown) -> None:
-    rows = {row["__key__"]: row for batch in laketag.query(shown[0].uri) for row in batch.to_pylist()}
+def test_labels_tell_blurred_and_darkened_copies_from_their_originals(shown: Any) -> None:
+    rows = {row["__key__"]: row for batch in laketag.query(shown.report.uri) for row in batch.to_pylist()}
 
     for name in walkthrough.PHOTOGRAPHS:
         original = rows[f"{name}-original"]
@@ -52,8 +40,8 @@ def test_labels_tell_blurred_and_darkened_copies_from_their_originals(shown: Sho
 
 
 @pytest.mark.slow
-def test_the_commands_are_printed_as_one_can_type_them(shown: Shown) -> None:
-    report, output, _ = shown
+def test_the_commands_are_printed_as_one_can_type_them(shown: Any) -> None:
+    report, output = shown.report, shown.output
 
     assert [line.removeprefix("$ ") for line in output.splitlines() if line.startswith("$ ")] == list(
         report.commands
@@ -63,8 +51,8 @@ def test_the_commands_are_printed_as_one_can_type_them(shown: Shown) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_demo_replaces_the_first_only_while_nothing_was_added(shown: Shown, tmp_path: Path) -> None:
-    folder = Path(shown[0].folder)
+def test_a_second_demo_replaces_the_first_only_while_nothing_was_added(shown: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(shown.report.folder, tmp_path / "demo")
     with (tmp_path / "output.txt").open("w") as out:
         report = laketag.demo(folder, out=out)
     laketag.add_column(report.uri, "MINE", "BRIGHTNESS * 2")

@@ -23,7 +23,7 @@ from programs import LISTENING, Program, environment, wait_until_staged
 
 CLUSTERS = pytest.mark.parametrize("engine", ["ray", "spark"], indirect=True)
 SLOW = "fakes:SlowTagger?seconds_per_batch=0.3&batch_size=1"
-SLOWER = "fakes:SlowTagger?seconds_per_batch=3&batch_size=1"
+SLOWER = "fakes:SlowTagger?seconds_per_batch=1.5&batch_size=1"
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_a_signal_to_the_driver_stages_what_is_at_hand_and_nothing_listened_outs
     *told, line = err.splitlines()
     assert all(each.startswith("tag: ") for each in told), err  # progress, where it took its time
     assert "the same command goes on" in line
-    again = program(*command, "--json")
+    again = program(*command, "--workers", "2", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["computed"] < 6
     assert lance.dataset(str(imported)).count_rows("BYTES is null") == 0

@@ -11,6 +11,7 @@ import pytest
 
 import laketag
 from fakes import DigestLabel, sha256_of
+from here import import_, tag
 from laketag.errors import JobRefused, LinkBroken, ShardRefused
 from programs import run
 from servers import BUCKET, Store, client, flags
@@ -50,7 +51,7 @@ class Place:
 
     def linked(self, name: str = "a 1%.tar") -> str:
         tar = self.put(name, self.pictures)
-        laketag.import_([tar], self.uri, storage_options=self.options, settings=LINKED)
+        import_([tar], self.uri, storage_options=self.options, settings=LINKED)
         return tar
 
     def images(self) -> list[bytes]:
@@ -69,7 +70,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def test_images_are_read_out_of_the_tars_and_none_is_copied(place):
     place.linked()
 
-    report = laketag.tag(place.uri, [DigestLabel()], storage_options=place.options)
+    report = tag(place.uri, [DigestLabel()], storage_options=place.options)
 
     assert (report.computed, report.tars) == (40, 1)
     assert place.images() == place.pictures
@@ -90,7 +91,7 @@ def test_more_tars_are_linked_later_and_the_same_again_adds_nothing(place):
     settings = laketag.ImportSettings(link=True, append=True)
 
     for _ in range(2):
-        laketag.import_([first, second], place.uri, storage_options=place.options, settings=settings)
+        import_([first, second], place.uri, storage_options=place.options, settings=settings)
 
     assert place.images() == [*place.pictures, *place.pictures[:5]]
 
@@ -104,7 +105,7 @@ def test_a_tar_that_is_not_what_it_was_is_noticed(place, what):
         place.put("a 1%.tar", place.pictures[::-1])
 
     with pytest.raises(LinkBroken, match=f"a 1%.tar (is|was) {what}"):
-        laketag.tag(place.uri, [DigestLabel()], storage_options=place.options)
+        tag(place.uri, [DigestLabel()], storage_options=place.options)
     options = flags("-o", place.options)
     images = run("query", place.uri, "--columns", "jpg", "--json", *options)
     keys = run("query", place.uri, "--json", *options)
@@ -123,7 +124,7 @@ def test_clean_leaves_the_notes_on_linked_tars(place):
 
     place.remove(tar)
     with pytest.raises(LinkBroken):
-        laketag.tag(place.uri, [DigestLabel()], storage_options=place.options)
+        tag(place.uri, [DigestLabel()], storage_options=place.options)
 
 
 def test_what_cannot_be_linked_is_refused(tmp_path):
@@ -133,9 +134,9 @@ def test_what_cannot_be_linked_is_refused(tmp_path):
     plain = write_tar(tmp_path / "b.tar", sample("b"))
 
     with pytest.raises(ShardRefused, match="gzip"):
-        laketag.import_([str(packed)], uri, settings=LINKED)
-    laketag.import_([str(plain)], uri)
+        import_([str(packed)], uri, settings=LINKED)
+    import_([str(plain)], uri)
     more = laketag.ImportSettings(link=True, append=True)
     other = write_tar(tmp_path / "c.tar", sample("c"))
     with pytest.raises(JobRefused, match="holds copies"):
-        laketag.import_([str(other)], uri, settings=more)
+        import_([str(other)], uri, settings=more)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import laketag
+from here import import_, tag
 from laketag.gallery.choice import Choice
 from laketag.gallery.hanging import Hanging
 from laketag.gallery.pages import Pages
@@ -33,8 +34,8 @@ def looked_at(uri: str, file: Path, options: dict[str, str]) -> tuple[int, list[
 
 
 def test_a_dataset_on_a_store_is_looked_at_as_one_in_a_folder(tmp_path: Path, store: Store, uri: str) -> None:
-    laketag.import_([shard(tmp_path)], uri, storage_options=store.options)
-    laketag.tag(uri, ["quality"], storage_options=store.options)
+    import_([shard(tmp_path)], uri, storage_options=store.options)
+    tag(uri, ["quality"], storage_options=store.options)
     pictures, images, page = looked_at(uri, tmp_path / "labels.html", store.options)
 
     assert pictures == 20
@@ -44,8 +45,8 @@ def test_a_dataset_on_a_store_is_looked_at_as_one_in_a_folder(tmp_path: Path, st
 
 def test_images_in_tars_are_shown(tmp_path: Path) -> None:
     uri = str(tmp_path / "linked.lance")
-    laketag.import_([shard(tmp_path)], uri, settings=laketag.ImportSettings(link=True))
-    laketag.tag(uri, ["quality"])
+    import_([shard(tmp_path)], uri, settings=laketag.ImportSettings(link=True))
+    tag(uri, ["quality"])
     pictures, images, page = looked_at(uri, tmp_path / "labels.html", {})
 
     assert pictures == 20

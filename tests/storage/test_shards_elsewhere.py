@@ -10,7 +10,7 @@ import lance
 import pytest
 
 import laketag
-from here import Here
+from here import import_
 from laketag.errors import ShardError, ShardNotFound, ShardRefused
 from laketag.shards import ranged
 from laketag.shards.sources import find_shards
@@ -61,8 +61,8 @@ def test_shards_on_the_store_become_the_rows_that_local_ones_become(
     (tmp_path / "a.tar").write_bytes(content)
     put(store, f"{folder}/a.tar", content)
 
-    local = laketag.import_([str(tmp_path / "a.tar")], str(tmp_path / "dataset"))
-    report = laketag.import_([folder], uri, storage_options=store.options, engine=Here())
+    local = import_([str(tmp_path / "a.tar")], str(tmp_path / "dataset"))
+    report = import_([folder], uri, storage_options=store.options)
 
     rows = lance.dataset(str(tmp_path / "dataset")).to_table(columns=["__key__", "__offset__", "jpg"])
     found = lance.dataset(uri, storage_options=store.options).to_table()
@@ -75,11 +75,11 @@ def test_shards_on_the_store_become_the_rows_that_local_ones_become(
 def test_a_shard_that_was_replaced_is_read_again_and_one_that_was_not_is_not(store, uri, folder):
     put(store, f"{folder}/a.tar", tar("a", "b"))
     options = store.options
-    laketag.import_([folder], uri, storage_options=options)
-    same = laketag.import_([folder], uri, storage_options=options)
+    import_([folder], uri, storage_options=options)
+    same = import_([folder], uri, storage_options=options)
     put(store, f"{folder}/a.tar", tar("a", "b", "c"))
 
-    more = laketag.import_([folder], uri, storage_options=options)
+    more = import_([folder], uri, storage_options=options)
 
     assert (same.bytes_read, same.rows_added, more.rows_added, more.rows) == (0, 0, 1, 3)
 
@@ -106,7 +106,7 @@ def test_unordered_shards_on_a_store_are_joined(store, uri, folder):
     members = [("a.jpg", b"A"), ("b.jpg", b"B"), ("a.txt", b"text"), ("b.txt", b"")]
     put(store, f"{folder}/a.tar", tar_bytes(members))
 
-    laketag.import_([folder], uri, storage_options=store.options)
+    import_([folder], uri, storage_options=store.options)
 
     rows = lance.dataset(uri, storage_options=store.options).to_table(columns=["__key__", "jpg", "txt"])
     assert rows.to_pylist() == [
@@ -121,8 +121,8 @@ def test_a_dry_run_skips_large_bodies_and_says_what_it_read(tmp_path, store, uri
     (tmp_path / "a.tar").write_bytes(large)
     dry = laketag.ImportSettings(dry_run=True)
 
-    there = laketag.import_([folder], uri, storage_options=store.options, settings=dry)
-    here = laketag.import_([str(tmp_path)], str(tmp_path / "dataset"), settings=dry)
+    there = import_([folder], uri, storage_options=store.options, settings=dry)
+    here = import_([str(tmp_path)], str(tmp_path / "dataset"), settings=dry)
     for report in (there, here):
         assert report.rows == 4
         assert [column["name"] for column in report.columns][3:] == ["jpg", "bin", "json", "n"]
@@ -132,8 +132,8 @@ def test_a_dry_run_skips_large_bodies_and_says_what_it_read(tmp_path, store, uri
 def test_shards_on_the_web_are_read_and_a_signature_is_not_kept(tmp_path):
     uri = str(tmp_path / "dataset")
     with web({"/a.tar": tar("a", "b"), "/b.tar": tar("c")}) as (address, asked):
-        laketag.import_([f"{address}/a.tar?signature=s3cret", f"{address}/b.tar"], uri)
-        again = laketag.import_([f"{address}/a.tar?signature=0ther", f"{address}/b.tar"], uri)
+        import_([f"{address}/a.tar?signature=s3cret", f"{address}/b.tar"], uri)
+        again = import_([f"{address}/a.tar?signature=0ther", f"{address}/b.tar"], uri)
 
         assert lance.dataset(uri).to_table(columns=["__url__"])["__url__"].to_pylist() == [
             *[f"{address}/a.tar"] * 2,
@@ -146,7 +146,7 @@ def test_shards_on_the_web_are_read_and_a_signature_is_not_kept(tmp_path):
 
 def test_a_redirection_is_followed(tmp_path):
     with web({"/a.tar": tar("a", "b")}) as (address, _):
-        report = laketag.import_([f"{address}/old.tar"], str(tmp_path / "dataset"))
+        report = import_([f"{address}/old.tar"], str(tmp_path / "dataset"))
 
     assert report.rows == 2
 
@@ -174,7 +174,7 @@ def test_a_shard_that_claims_to_be_huge_is_read_in_bounded_memory(store, uri, fo
     )
     put(store, f"{folder}/a.tar", content)
 
-    report = laketag.import_([folder], uri, storage_options=store.options)
+    report = import_([folder], uri, storage_options=store.options)
 
     assert (report.rows, report.complete) == (1, False)
     assert "cut off" in report.lost[0]["reason"]
