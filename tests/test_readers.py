@@ -15,6 +15,7 @@ import lance
 import pytest
 
 from programs import environment
+from standalone import QUICK
 
 PAGE = Path(__file__).parent.parent / "docs" / "readers.md"
 PACKAGES = {
@@ -27,6 +28,12 @@ PACKAGES = {
 }
 PROJECT = (PAGE.parent.parent / "pyproject.toml").read_text()
 """What it names `make test` installs; the others are large, and `make test-readers` installs them."""
+FEW = "spark.sql.shuffle.partitions=2"  # not two hundred tasks for a few groups
+VARIABLES = {
+    "PYSPARK_PYTHON": sys.executable,
+    "PYSPARK_SUBMIT_ARGS": f"--driver-java-options '{QUICK}' --conf {FEW} pyspark-shell",
+    "DAFT_ANALYTICS_ENABLED": "0",
+}
 
 
 def section(reader: str) -> str:
@@ -55,7 +62,7 @@ def test_a_reader_computes_what_pylance_does(reader: str, demo_folder: Path) -> 
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=demo_folder,
-        env=environment() | {"PYSPARK_PYTHON": sys.executable, "DAFT_ANALYTICS_ENABLED": "0"},
+        env=environment() | VARIABLES,
         capture_output=True,
         text=True,
         check=False,
