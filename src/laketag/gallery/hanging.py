@@ -38,7 +38,7 @@ class Hanging:
     """A dataset on show; every answer is remembered for as long as there is room."""
 
     def __init__(self, location: Location, image: str | None) -> None:
-        """Open the latest version, so that a wrong URI is known at once.
+        """Open the latest version and look it over, so that what is wrong is known before there is a page.
 
         Raises:
             DatasetNotFound: there is no dataset.
@@ -57,7 +57,7 @@ class Hanging:
         )
         self._others: Kept[tuple[Any, ...], Any] = Kept(_REMEMBERED, _one)
         self._latest = (-_A_MOMENT, 0)
-        self.view(None)
+        self.scales(None)
 
     def latest(self) -> int:
         """Give the number of the latest version, which others may have made a moment ago."""
