@@ -67,6 +67,7 @@ def test_import_and_tag_give_the_same_bits_as_one_local_worker(
     assert there.equals(here)
 
 
+@pytest.mark.slow
 def test_an_image_that_aborts_its_process_costs_one_row_of_a_thousand(engine: Engine, tmp_path: Path) -> None:
     make(tmp_path / "d", 1000, rows_per_fragment=500)
     settings = TagSettings(chunk_rows=10, batch_size=5)

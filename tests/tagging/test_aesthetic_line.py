@@ -123,6 +123,7 @@ def test_a_row_that_is_not_computed_has_no_tag(uri: str, tagger: Aesthetic) -> N
     assert [row["AESTHETIC_TAG"] is None for row in rows(uri, "AESTHETIC_TAG")] == [False] * 8 + [True] * 16
 
 
+@pytest.mark.slow
 def test_workers_chunks_and_batches_change_no_score_by_much_and_the_same_ones_not_at_all(
     uri: str, tagger: Aesthetic
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_worker_that_replaces_a_dead_one_works_in_its_place(tmp_path: Path) ->
     assert (tmp_path / "died").exists()
 
 
+@pytest.mark.slow
 def test_a_chunk_that_killed_its_worker_is_computed_on_the_same_device(tmp_path: Path) -> None:
     make(tmp_path / "d", rows=40, rows_per_fragment=40)
     settings = TagSettings(device="left,right", chunk_rows=20)
