@@ -1,36 +1,38 @@
-"""From staged labels to column files: one per fragment, old labels and new ones joined."""
+"""From staged labels to the column files of a commit, made again only where others changed something."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from laketag.engines.local import Local
 from laketag.errors import CommitError, DatasetError
-from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.dataset import column_ids, open_dataset, path_of
 from laketag.lake.location import Location
-from laketag.lake.reading import RowRange, ranges_of, scan
+from laketag.lake.reading import ranges_of, scan
 from laketag.lake.session import many
+from laketag.taggers.pipeline import cores
 from laketag.tagging.job import Job, columns_of_others, has_columns
+from laketag.tagging.joining import Joining, Made, Place
 from laketag.tagging.moving import follow
 from laketag.tagging.plan import Chunk
-from laketag.tagging.staging import LABELS, OFFSET, Index, Part, Reader, Staging, neighbours, staged_addresses
+from laketag.tagging.staging import LABELS, Index, Staging, neighbours, staged_addresses
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
-# What is put together at a time bounds the driver's memory, whatever the sizes of a fragment and of a label.
-_MOST_ROWS, _LEAST_ROWS = 1 << 16, 1 << 10
-_BYTES = 4 << 20
-_TEXT = 32  # bytes of a value whose type does not tell
+_MANY = 2000
+"""Fragments from which on their files are made by processes of their own, which take a second to start."""
+_MOST_WORKERS = 8
+_BUNDLE = 256
+"""Fragments that such a process does at a time, at least."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Assembly:
     jobs: Sequence[StagedJob]
     tell: Callable[[int, int], None]
     """Called with the fragments that have their file and all of them, now and then."""
-    made: dict[tuple[object, ...], ColumnFile] = field(default_factory=dict)
+    made: Made = field(default_factory=dict)
     used: list[FragmentColumns] = field(default_factory=list)
 
     @property
@@ -107,14 +109,20 @@ class Assembly:
             )
             for one in self.jobs
         ]
-        by_job = [ranges_of(dataset, one.job.reads) for one in self.jobs]
-        seen = [ranges for ranges in zip(*by_job, strict=True) if any(self._staged(ranges))]
-        making = _Making(self, dataset, [_held(one.job, dataset) for one in self.jobs])
-        groups = list(neighbours(seen, self._staged))
-        self.used = []
-        for units in many(self.location, making.files, groups):
-            self.used += units
-            self.tell(len(self.used), len(seen))
+        joining = Joining(
+            self.location,
+            dataset.version,
+            dataset.data_storage_version,
+            tuple((one.job, one.staging) for one in self.jobs),
+            tuple(tuple(_held(one.job, dataset)) for one in self.jobs),
+        )
+        places = self._places(dataset, joining.held)
+        new = [place for place in places if place.key not in self.made]
+        done = len(places) - len(new)
+        for count in self._join(joining, dataset, list(neighbours(new, lambda place: place.parts))):
+            done += count
+            self.tell(done, len(places))
+        self.used = [FragmentColumns(place.fragment, self.made[place.key]) for place in places]
         return self.used
 
     def drop_unused(self) -> None:
@@ -132,104 +140,47 @@ class Assembly:
                     "again"
                 )
 
-    def _staged(self, ranges: Sequence[RowRange]) -> Iterator[Part]:
-        for one, rows in zip(self.jobs, ranges, strict=True):
-            yield from one.index.over(rows)
-
-
-@dataclass
-class _Making:
-    """Column files in the making, for one version of the dataset."""
-
-    assembly: Assembly
-    dataset: LanceDataset
-    held: Sequence[Sequence[str]]
-    """For each job, the columns of the dataset to join the staged labels with."""
-    label_files: Mapping[int, tuple[str, ...]] = field(init=False)
-    """The data files of these columns, by fragment; where there are none, the columns are null."""
-
-    def __post_init__(self) -> None:
-        fields = set(column_ids(self.dataset, [name for names in self.held for name in names]))
-        self.label_files = {
+    def _places(self, dataset: LanceDataset, held: Sequence[Sequence[str]]) -> list[Place]:
+        """List the fragments that some job has staged labels for."""
+        fields = set(column_ids(dataset, [name for names in held for name in names]))
+        label_files = {
             each.fragment_id: tuple(
                 path_of(file) for file in each.metadata.files if fields & set(file.fields)
             )
-            for each in (self.dataset.get_fragments() if fields else ())
+            for each in (dataset.get_fragments() if fields else ())
         }
+        places = []
+        for ranges in zip(*(ranges_of(dataset, one.job.reads) for one in self.jobs), strict=True):
+            staged = tuple(tuple(one.index.over(rows)) for one, rows in zip(self.jobs, ranges, strict=True))
+            if any(staged):
+                places.append(Place(ranges, staged, label_files.get(ranges[0].fragment, ())))
+        return places
 
-    def files(self, group: Sequence[Sequence[RowRange]]) -> list[FragmentColumns]:
-        """Make the files of neighbouring fragments, each given as every job sees it."""
-        readers = [Reader(one.staging, one.job.columns.names) for one in self.assembly.jobs]
-        return [FragmentColumns(ranges[0].fragment, self._file(ranges, readers)) for ranges in group]
-
-    def _file(self, ranges: Sequence[RowRange], readers: Sequence[Reader]) -> ColumnFile:
-        fragment, rows = ranges[0].fragment, ranges[0].stop
-        # The old labels' files are part of the key: where they changed, the join is another.
-        key = (fragment, rows, tuple(seen.source for seen in ranges), self.label_files.get(fragment, ()))
-        made = self.assembly.made
-        if key not in made:
-            version, batches = self.dataset.data_storage_version, self._batches(ranges, readers)
-            columns = self.assembly.columns
-            made[key] = write_verified(self.assembly.location, version, columns, batches, rows=rows)
-        return made[key]
-
-    def _batches(self, ranges: Sequence[RowRange], readers: Sequence[Reader]) -> Iterator[pa.RecordBatch]:
-        jobs = self.assembly.jobs
-        bare = pa.schema([pa.field(column.name, column.type) for column in self.assembly.columns])
-        step = max(_LEAST_ROWS, min(_MOST_ROWS, _BYTES // sum(map(_width, bare.types))))
-        for start in range(0, ranges[0].stop, step):
-            stop = min(start + step, ranges[0].stop)
-            columns: list[pa.Array] = []
-            for one, held, rows, reader in zip(jobs, self.held, ranges, readers, strict=True):
-                piece = replace(rows, start=start, stop=stop)
-                staged = reader.tables(one.index.over(piece))
-                columns += _joined(chain(self._old(piece, held), staged), piece, one.job.columns)
-            yield pa.record_batch(columns, schema=bare)
-
-    def _old(self, piece: RowRange, held: Sequence[str]) -> Iterator[pa.Table]:
-        """Give the labels that the dataset has of some rows."""
-        if not held or not self.label_files[piece.fragment]:
+    def _join(
+        self, joining: Joining, dataset: LanceDataset, groups: Sequence[Sequence[Place]]
+    ) -> Iterator[int]:
+        """Make the files of all groups; yields how many there are more, now and then."""
+        if sum(map(len, groups)) < _MANY or cores() == 1:
+            yield from many(self.location, partial(joining.join, dataset, self.made), groups)
             return
-        for batch in scan(self.dataset, [piece], held):
-            offsets = pc.bit_wise_and(batch["_rowaddr"], pa.scalar(0xFFFFFFFF, pa.uint64())).cast(pa.uint32())
-            yield pa.table({OFFSET: offsets, **{name: batch[name] for name in held}})
+        # Threads would wait for each other: half of the work is Python's.
+        workers = Local(min(cores(), _MOST_WORKERS))
+        with closing(workers.run(joining, _bundles(groups))) as finished:
+            for made in finished:
+                self.made |= made
+                yield len(made)
+
+
+def _bundles(groups: Sequence[Sequence[Place]]) -> list[list[Sequence[Place]]]:
+    bundles: list[list[Sequence[Place]]] = [[]]
+    for group in groups:
+        if sum(map(len, bundles[-1])) >= _BUNDLE:
+            bundles.append([])
+        bundles[-1].append(group)
+    return bundles
 
 
 def _held(job: Job, dataset: LanceDataset) -> list[str]:
     """List the job's columns where the dataset has labels of its own to join the staged ones with."""
     is_ours = not columns_of_others(job, dataset.schema)
     return [name for name in job.columns.names if name in dataset.schema.names] if is_ours else []
-
-
-def _is_inside(offsets: pa.ChunkedArray, piece: RowRange) -> bool:
-    return bool(piece.start <= offsets[0].as_py() and offsets[len(offsets) - 1].as_py() < piece.stop)
-
-
-def _width(kind: pa.DataType) -> int:
-    """Estimate the bytes of a value."""
-    if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size) * _width(kind.value_type)
-    return max(1, kind.bit_width // 8) if pa.types.is_primitive(kind) else _TEXT
-
-
-def _joined(tables: Iterator[pa.Table], piece: RowRange, columns: pa.Schema) -> list[pa.Array]:
-    """Lay labels out by offset, null where there is none; a later table wins."""
-    found = list(tables)
-    length = piece.stop - piece.start
-    # Offsets ascend in a staged file: all of them inside, and as many as there are rows, are every row.
-    if len(found) == 1 and len(found[0]) == length and _is_inside(found[0][OFFSET], piece):
-        return [found[0][column.name].combine_chunks() for column in columns]
-    source: npt.NDArray[np.int64] = np.full(length, -1, np.int64)
-    first = 0
-    for table in found:
-        at = table[OFFSET].to_numpy().astype(np.int64) - piece.start
-        inside = (at >= 0) & (at < length)
-        source[at[inside]] = first + np.flatnonzero(inside)
-        first += len(at)
-    indices = pa.array(source, mask=source < 0)
-    arrays = []
-    for column in columns:
-        values = [chunk for table in found for chunk in table[column.name].chunks]
-        taken = pa.concat_arrays(values).take(indices) if values else pa.nulls(length, column.type)
-        arrays.append(taken)
-    return arrays
