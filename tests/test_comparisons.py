@@ -40,6 +40,7 @@ def test_what_a_program_and_its_child_write_and_read_is_counted_once(tmp_path: P
     assert 9_000_000 <= done.read - nothing.read < 13_000_000  # the child's Python reads its modules, too
 
 
+@pytest.mark.slow
 def test_what_an_orphan_of_a_program_writes_is_counted(tmp_path: Path) -> None:
     writes = f"import time; open({str(tmp_path / 'made')!r}, 'wb').write(bytes(9_000_000)); time.sleep(60)"
 
@@ -48,6 +49,7 @@ def test_what_an_orphan_of_a_program_writes_is_counted(tmp_path: Path) -> None:
     assert done.written == pytest.approx(9_000_000, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_kill_ends_the_orphans_of_a_program(tmp_path: Path) -> None:
     beats = tmp_path / "beats"
     writes = f"import time\nwhile True: open({str(beats)!r}, 'a').write('.'); time.sleep(0.01)"
@@ -60,6 +62,7 @@ def test_a_kill_ends_the_orphans_of_a_program(tmp_path: Path) -> None:
     assert beats.stat().st_size == after
 
 
+@pytest.mark.slow
 def test_the_habit_keeps_every_member_and_changes_the_json_only(tmp_path: Path) -> None:
     samples.write(tmp_path / "tars", samples.photographs(3), 1)
     program = (

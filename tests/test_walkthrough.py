@@ -14,11 +14,6 @@ from laketag import walkthrough
 
 
 @pytest.mark.slow
-def test_the_demo_takes_less_than_a_minute(shown: Any) -> None:
-    assert shown.seconds < 60
-
-
-@pytest.mark.slow
 def test_every_photograph_and_copy_is_a_row_and_what_is_damaged_says_why(shown: Any) -> None:
     report, output = shown.report, shown.output
     rows = [row for batch in laketag.query(report.uri) for row in batch.to_pylist()]

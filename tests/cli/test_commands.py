@@ -21,6 +21,8 @@ TAG_KEYS = (
     " bytes_read bytes_written seconds rows_per_second"
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_import_prints_the_ledger_and_exits_0(program: Program, shard: Path) -> None:
     done = program("import", shard, "photos.lance")

@@ -11,6 +11,8 @@ import pytest
 
 from programs import Program
 
+pytestmark = pytest.mark.slow
+
 TAG = "case when width >= 300 then 'wide' else 'narrow' end"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from programs import Program
 
+pytestmark = pytest.mark.slow
+
 KEYS = "uri version folder shards samples bytes shards_written renamed index seconds"
 
 

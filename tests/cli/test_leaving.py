@@ -53,6 +53,7 @@ def test_an_error_of_ours_is_one_line_and_exit_1(
     assert message in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -103,6 +104,7 @@ def test_wrong_usage_exits_2_and_repeats_no_secret(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_dataset_that_cannot_be_written_is_one_line_with_its_path(
     program: Program, shard: Path, tmp_path: Path
 ) -> None:
@@ -144,6 +146,7 @@ def test_no_command_prints_help(program: Program) -> None:
     assert "import" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(tagged: Path) -> None:
     done = subprocess.run(
         f"{sys.executable} -m laketag query {tagged} --json | head -1; exit ${{PIPESTATUS[0]}}",

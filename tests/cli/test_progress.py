@@ -13,6 +13,7 @@ from laketag.engines.protocol import Progress
 from programs import Program, environment
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_and_the_report_stays_clean(imported: Path) -> None:
     ours, theirs = pty.openpty()
     command = [
@@ -51,6 +52,7 @@ def read_all(terminal: int) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.slow
 def test_a_short_run_in_a_pipe_prints_no_progress(program: Program, imported: Path) -> None:
     done = program("tag", imported, "--with", "quality")
 

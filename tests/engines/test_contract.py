@@ -77,6 +77,7 @@ def test_a_task_whose_worker_is_told_to_stop_is_given_to_another(engine: Engine,
     assert (tmp_path / "stopped").exists()
 
 
+@pytest.mark.slow
 def test_a_task_that_always_kills_its_worker_ends_the_run(engine: Engine) -> None:
     with pytest.raises(WorkerLost, match="died"):
         list(engine.run(_die, [1]))

@@ -62,6 +62,7 @@ def test_weights_that_only_the_driver_has_are_one_line_that_names_the_worker(
     assert ("(worker: process" in str(caught.value)) == (not isinstance(engine, Local))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tagger", [Weighty("/nowhere/weights.bin"), NeedsModule("not_installed_there")])
 def test_what_an_own_tagger_needs_and_a_worker_lacks_is_named(
     engine: Engine, tagger: Weighty | NeedsModule, tmp_path: Path

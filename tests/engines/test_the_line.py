@@ -58,6 +58,7 @@ def made(shards: list[str], folder: Path, engine: Engine) -> pa.Table:
     return lance.dataset(str(folder)).to_table()
 
 
+@pytest.mark.slow
 def test_import_and_tag_give_the_same_bits_as_one_local_worker(
     engine: Engine, shards: list[str], here: pa.Table, tmp_path: Path
 ) -> None:

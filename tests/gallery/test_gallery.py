@@ -203,6 +203,7 @@ def test_a_vector_says_which_images_are_alike(tmp_path: Path, capfd: pytest.Capt
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_dataset_without_images_or_labels_is_shown(tmp_path: Path) -> None:
     uri = str(tmp_path / "made.lance")
     lance.write_dataset(

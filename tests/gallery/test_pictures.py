@@ -42,6 +42,7 @@ def test_what_cannot_be_shown_is_none(data: bytes | None) -> None:
     assert picture(data) is None
 
 
+@pytest.mark.slow
 def test_a_decompression_bomb_is_not_decoded() -> None:
     bomb = written(Image.new("1", (12_000, 12_000)), "PNG")
 

@@ -92,6 +92,7 @@ def test_what_made_the_labels_and_what_it_cost_is_told(text: str) -> None:
     assert re.search(r"2\s+quality\s+150\s+[\d.]+ \w+", words)
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_again(photos: str, tmp_path: Path) -> None:
     laketag.report(photos, tmp_path / "one.html")
     laketag.report(photos, tmp_path / "two.html")
@@ -130,6 +131,7 @@ def test_a_page_that_cannot_be_written_is_one_line(photos: str, tmp_path: Path) 
         laketag.report(photos, tmp_path / "missing" / "labels.html")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux tells what a process read")
 def test_a_report_reads_a_sample_of_the_images(tmp_path: Path) -> None:
     uri = str(tmp_path / "made.lance")

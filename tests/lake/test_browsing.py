@@ -56,6 +56,7 @@ def numbers(looked: View) -> dict[int, int]:
     return {int(one): place for place, one in enumerate(looked.choose().ids)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", COLUMNS)
 def test_the_first_rows_are_those_that_come_first_among_all(column: str, tmp_path: Path) -> None:
     chance = random.Random(column)

@@ -139,6 +139,7 @@ def test_what_a_killed_run_left_goes_when_it_is_given_up(tmp_path: Path) -> None
     assert [each.version for each in versions(str(tmp_path)).versions] == [2]
 
 
+@pytest.mark.slow
 def test_what_a_committed_job_knows_is_no_leftover(tmp_path: Path) -> None:
     make(tmp_path)
     tag(str(tmp_path), [DigestLabel()])
@@ -172,6 +173,7 @@ def test_the_ledger_of_what_was_imported_stays(tmp_path: Path) -> None:
     assert len(staged_files(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_compaction_frees_deleted_rows_and_keeps_labels(tmp_path: Path) -> None:
     make(tmp_path)
     tag(str(tmp_path), [DigestLabel()])

@@ -49,6 +49,7 @@ def test_new_columns_are_one_version(uri: str) -> None:
     assert (made.number, made.reserved) == (3, None)
 
 
+@pytest.mark.slow
 def test_where_others_commit_after_every_read_the_columns_are_made_first(uri: str) -> None:
     made = commit(uri, TWICE, lambda: writers.append(uri))
 
@@ -111,6 +112,7 @@ def test_columns_that_are_made_first_undo_no_change_of_metadata(
     assert lance.dataset(uri).schema.field("extra").metadata == {b"made_by": b"another"}
 
 
+@pytest.mark.slow
 def test_where_others_change_every_row_all_the_time_it_ends_in_one_line(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,11 +12,11 @@ import pytest
 import datasets
 from datasets import PLAIN, STORAGES, Storage, make
 from fakes import DigestLabel
+from here import tag
 from laketag.errors import DatasetError
 from laketag.lake.differing import LabelChange, diff, rows_moved
 from laketag.lake.evolving import add_column, cast_column, drop_column, rename_column
 from laketag.lake.history import restore, versions
-from laketag.tagging.run import tag
 
 UNSTABLE = Storage("binary", "2.0", False)
 BOTH = pytest.mark.parametrize("storage", [PLAIN, UNSTABLE], ids=str)
@@ -184,6 +184,7 @@ def test_vectors_and_lists_that_moved_are_counted(tmp_path: Path, kind: pa.DataT
     }
 
 
+@pytest.mark.slow
 def test_rows_labelled_since_are_labels_that_moved_from_nothing(tmp_path: Path) -> None:
     uri = str(tmp_path)
     make(tmp_path)

@@ -11,13 +11,14 @@ import pytest
 import datasets
 from datasets import PLAIN, Storage, make
 from fakes import DigestLabel
+from here import tag
 from laketag.errors import DatasetError, DatasetNotFound
 from laketag.lake.evolving import add_column, drop_column
 from laketag.lake.history import restore, versions
-from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows
 
 
+@pytest.mark.slow
 def test_each_version_says_who_made_it_and_what_it_changed(tmp_path: Path) -> None:
     make(tmp_path).delete("number < 10")
     tag(str(tmp_path), [DigestLabel()])
@@ -122,6 +123,7 @@ def test_a_version_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path) 
         versions(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.slow
 def test_columns_that_got_values_again_are_named(tmp_path: Path) -> None:
     make(tmp_path)
     tag(str(tmp_path), [DigestLabel()], rows=Rows(limit=10))

@@ -53,6 +53,7 @@ def who_comes(store: tuple[Location, list[str]]) -> str:
     return came[-1]
 
 
+@pytest.mark.slow
 def test_credentials_that_change_in_the_environment_are_taken_in_a_while(store, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(session, "monotonic", lambda: now[0])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import laketag
 from datasets import make
 from fakes import DigestLabel
 
 
+@pytest.mark.slow
 def test_a_job_that_is_staged_is_shown_with_its_tagger(tmp_path: Path) -> None:
     uri = str(tmp_path / "data")
     make(tmp_path / "data")

@@ -55,6 +55,7 @@ def test_no_values_are_a_column_too():
     assert binary([]).to_pylist() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["the view", "a column", "a slice of it"])
 def test_memory_that_anyone_holds_is_not_taken_again(keep):
     slabs = Slabs()

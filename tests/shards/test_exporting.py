@@ -22,7 +22,7 @@ import webdataset
 import laketag
 from datasets import STORAGES, Storage, image, make
 from fakes import DigestLabel, ReturnsNaN
-from here import Here
+from here import Here, import_, tag
 from laketag import ExportSettings, Local
 from laketag.engines.protocol import Engine
 from laketag.errors import (
@@ -49,7 +49,7 @@ WIDS = Path(sys.prefix, "wids")
 
 def imported(tmp_path: Path, *samples: Sequence[tuple[str, bytes]]) -> str:
     uri = str(tmp_path / "dataset")
-    laketag.import_([str(write_tar(tmp_path / "in.tar", *samples))], uri)
+    import_([str(write_tar(tmp_path / "in.tar", *samples))], uri)
     return uri
 
 
@@ -59,7 +59,7 @@ def tagged_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tagged")
     rows = [sample(f"photos/{n:03d}", {"n": n, "big": 1 << 70}, txt=b"caption %d" % n) for n in range(25)]
     uri = imported(folder, *rows)
-    laketag.tag(uri, [DigestLabel(), ReturnsNaN(marker=b"007")])
+    tag(uri, [DigestLabel(), ReturnsNaN(marker=b"007")])
     return Path(uri)
 
 
@@ -111,6 +111,7 @@ def test_webdataset_reads_the_images_unchanged_with_the_labels_in_the_json(tmp_p
         assert not any(name.endswith("_DIGEST") for name in values)
 
 
+@pytest.mark.slow
 def test_wids_reads_the_index(tmp_path, tagged):
     if not (WIDS / "wids").is_dir():
         assert "CI" not in os.environ, f"`make test` puts wids into {WIDS}"
@@ -139,10 +140,11 @@ def test_wids_reads_the_index(tmp_path, tagged):
     ]
 
 
+@pytest.mark.slow
 def test_import_tag_export_import_gives_the_same_rows_and_labels(tmp_path, tagged):
     export(tagged, tmp_path / "out", samples_per_shard=10)
 
-    laketag.import_([str(tmp_path / "out")], str(tmp_path / "again"))
+    import_([str(tmp_path / "out")], str(tmp_path / "again"))
 
     columns = ["__key__", "jpg", "txt", "n", "big", "SHA256", "SHA", "SCORE", "DIGESTLABEL_ERROR"]
     before = lance.dataset(tagged).to_table(columns=columns)
@@ -150,6 +152,7 @@ def test_import_tag_export_import_gives_the_same_rows_and_labels(tmp_path, tagge
     assert after.to_pylist() == before.to_pylist()
 
 
+@pytest.mark.slow
 def test_equal_rows_make_equal_bytes_whatever_the_workers(tmp_path, tagged):
 
     export(tagged, tmp_path / "one", samples_per_shard=4)
@@ -297,6 +300,7 @@ def test_two_splits_share_a_folder_by_their_prefixes(tmp_path, tagged):
     assert [(each["url"], each["nsamples"]) for each in index["shardlist"]] == [("val-0001.tar", 5)]
 
 
+@pytest.mark.slow
 def test_every_engine_writes_the_same_shards(tmp_path, tagged, engine: Engine):
     settings = ExportSettings(where="n <> 3", samples_per_shard=5, bytes_per_shard=30_000)
     here = export(tagged, tmp_path / "here", where="n <> 3", samples_per_shard=5, bytes_per_shard=30_000)
@@ -331,7 +335,7 @@ class ElsewhereWith(Here):
 def test_rows_that_point_into_tars_give_their_bytes_and_a_changed_tar_is_refused(tmp_path):
     shard = write_tar(tmp_path / "in.tar", *(sample(f"{n}", {"n": n}) for n in range(9)))
     uri = str(tmp_path / "dataset")
-    laketag.import_([str(shard)], uri, settings=laketag.ImportSettings(link=True))
+    import_([str(shard)], uri, settings=laketag.ImportSettings(link=True))
     export(uri, tmp_path / "out", samples_per_shard=5)
 
     pictures = [each["jpg"] for each in read(tmp_path / "out")]
@@ -394,7 +398,7 @@ def test_keys_that_lead_astray_are_renamed_counted_and_told(tmp_path):
     told = [json.loads(each["json"])["__key__"] if "json" in each else None for each in samples]
     assert told == [keys[n] if names[n] != keys[n] and n != 7 else None for n in range(10)]
     assert report.renamed == 8
-    laketag.import_([str(tmp_path / "out")], str(tmp_path / "again"))
+    import_([str(tmp_path / "out")], str(tmp_path / "again"))
     assert lance.dataset(str(tmp_path / "again")).to_table()["__key__"].to_pylist() == names
 
 

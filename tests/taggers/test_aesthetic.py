@@ -30,6 +30,8 @@ from laketag.taggers.weights import downloaded
 from programs import environment
 from siglips import DIMENSION, SIDE, encoder, head
 
+pytestmark = pytest.mark.slow
+
 MODES = ("RGB", "L", "LA", "P", "RGBA", "CMYK", "I;16", "1", "I", "F", "YCbCr", "PA")
 PHOTOGRAPHS = (data.astronaut, data.coffee, data.camera, data.rocket, data.cat)
 
@@ -343,7 +345,6 @@ def silent() -> Iterator[Silent]:
         connection.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("revision", ["", "&revision=main"], ids=["fixed commit", "branch"])
 def test_a_hub_that_cannot_be_reached_is_asked_once_and_named_in_one_line(
     revision: str, silent: Silent, folder: Path, tagger: Aesthetic, tmp_path: Path
@@ -362,7 +363,6 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_named_in_one_line(
     assert len(silent.taken) == 1
 
 
-@pytest.mark.slow
 def test_a_model_in_the_hubs_cache_needs_no_network(
     tagger: Aesthetic, images: list[bytes], tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ def test_one_value_for_a_whole_batch_is_an_error_of_all_its_rows(columns: tuple[
     assert told == ["predict returned 1 values of N for a batch of 4"] * 4
 
 
+@pytest.mark.slow
 def test_a_users_module_reaches_a_process_that_does_not_have_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

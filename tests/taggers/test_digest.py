@@ -203,6 +203,7 @@ def test_what_a_function_closes_over_counts() -> None:
         tagger_digest(make(object()))
 
 
+@pytest.mark.slow
 def test_the_digest_is_the_same_in_another_process(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.py").write_text(MODULE)
     program = (

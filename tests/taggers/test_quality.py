@@ -43,6 +43,7 @@ def test_the_numbers_are_those_of_their_definitions(photo: Image.Image) -> None:
     )  # scipy reflects the edge, we repeat it
 
 
+@pytest.mark.slow
 def test_a_blurred_a_dark_and_a_grey_copy_are_told_apart(photo: Image.Image) -> None:
     whole, blurred, dark, grey = measured(
         photo,

@@ -107,6 +107,7 @@ def test_what_is_wrong_with_a_tagger_is_named(module: str, spec: str, text: str)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
@@ -145,6 +146,7 @@ def test_the_built_in_taggers_are_listed_with_what_they_need() -> None:
     assert listed["quality"].weights == "none"
 
 
+@pytest.mark.slow
 def test_listing_loads_no_model_library() -> None:
     program = (
         "import sys; from laketag.taggers import known; known();"

@@ -107,6 +107,7 @@ def test_a_half_labelled_dataset_is_adopted_and_finished(tmp_path: Path) -> None
     assert {row["AESTHETIC_ERROR"] for row in failed} == {"adopted without AESTHETIC_SCORE"}
 
 
+@pytest.mark.slow
 def test_what_was_adopted_is_tried_again_recomputed_and_found_stale_like_any_label(tmp_path: Path) -> None:
     uri = other_program(tmp_path)
     adopt(uri, ["AESTHETIC_SCORE", "AESTHETIC_TAG"], Scored())
@@ -263,6 +264,7 @@ def test_a_taggers_own_columns_are_not_adopted(tmp_path: Path) -> None:
         adopt(str(tmp_path), "AESTHETIC_SCORE", Scored())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", ["replace", "move", "compact", "delete"])
 def test_what_others_write_during_an_adoption_is_kept_and_no_label_is_misplaced(
     tmp_path: Path, write: str

@@ -107,6 +107,7 @@ def test_a_failed_row_is_committed_with_the_tag_error_and_not_tried_again(
     assert (report.computed, report.failed, again.computed) == (ROWS, 1, 0)
 
 
+@pytest.mark.slow
 def test_a_crash_costs_few_of_its_rows_on_a_cpu_since_each_takes_seconds(tagger: Aesthetic, uri: str) -> None:
     many = pa.concat_tables([lance.dataset(uri).to_table()] * 30)
     lance.write_dataset(many, f"{uri}-many", max_rows_per_file=len(many))
@@ -187,6 +188,7 @@ def test_labels_of_another_dtype_do_not_mix_and_the_dtype_goes_on_with_them(
     assert tag(uri, replace(tagger, dtype="bf16")).computed == ROWS - 8
 
 
+@pytest.mark.slow
 def test_another_head_rescores_from_the_vectors_and_reads_no_image(
     vectors: str, tagger: Aesthetic, tmp_path: Path
 ) -> None:

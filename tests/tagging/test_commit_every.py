@@ -12,10 +12,11 @@ import pytest
 
 from datasets import labels, make, right_label, staged_files
 from fakes import CountingTagger, DigestLabel, RaisesOn, predicted
-from laketag.engines.local import Local
+from here import Here, tag
 from laketag.errors import Interrupted, WrongUsage
-from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
+
+pytestmark = pytest.mark.slow
 
 EVERY_TWO = TagSettings(commit_every=2, chunk_rows=50)
 
@@ -28,7 +29,7 @@ class StopsAfter:
     workers: int = 1
 
     def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Generator[Any, None, None]:
-        for number, one in enumerate(Local().run(fn, tasks), 1):
+        for number, one in enumerate(Here().run(fn, tasks), 1):
             yield one
             if number == self.tasks:
                 raise KeyboardInterrupt

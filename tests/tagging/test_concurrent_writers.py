@@ -116,7 +116,8 @@ def cases() -> Iterator[Any]:
         for is_stable, is_begun in itertools.product((True, False), (False, True)):
             if (number + place + is_stable + is_begun) % 2:
                 ids, columns = "stable" if is_stable else "unstable", "existing" if is_begun else "new"
-                marks = [] if is_stable and not is_begun else [pytest.mark.slow]
+                is_fast = is_stable and not is_begun and step is between_read_and_commit
+                marks = [] if is_fast else [pytest.mark.slow]
                 name = f"{ids}-{columns}-{write}-{step.__name__}"
                 yield pytest.param(is_stable, is_begun, write, step, id=name, marks=marks)
 

@@ -8,9 +8,9 @@ import lance
 import pyarrow as pa
 import pytest
 
-import laketag
 from datasets import make
 from fakes import ByteLength, DigestLabel, RaisesOn
+from here import tag
 from laketag.tagging.committing import _rows_told
 from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import Part, Reader
@@ -55,7 +55,7 @@ def test_only_staged_files_with_failed_rows_are_looked_at_for_reasons(
 
     monkeypatch.setattr(Reader, "_read", read)
     settings = TagSettings(chunk_rows=10, batch_size=5)
-    report = laketag.tag(uri, [RaisesOn(b"image 27 ")], settings=settings)
+    report = tag(uri, [RaisesOn(b"image 27 ")], settings=settings)
 
     assert len(looked_at) == 2  # both of the fragment's chunks
     assert (report.failed, report.computed) == (1, 60)
@@ -65,8 +65,8 @@ def test_only_staged_files_with_failed_rows_are_looked_at_for_reasons(
 def test_rows_of_two_taggers_count_once(tmp_path: Any) -> None:
     uri = str(tmp_path / "d")
     make(tmp_path / "d", rows=60, rows_per_fragment=20)
-    laketag.tag(uri, [ByteLength()], rows=Rows(where="number % 2 = 0"))
-    laketag.tag(uri, [ByteLength(), DigestLabel()], rows=Rows(where="number % 3 = 0"))
+    tag(uri, [ByteLength()], rows=Rows(where="number % 2 = 0"))
+    tag(uri, [ByteLength(), DigestLabel()], rows=Rows(where="number % 3 = 0"))
 
     dataset = lance.dataset(uri)
     counted = [

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import laketag
+from here import import_
 from tars import tar_bytes
 
 KINDS = {
@@ -51,6 +52,7 @@ def mutant(body: bytes, chance: random.Random) -> bytes:
     return bytes(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", KINDS)
 def test_each_damaged_image_gets_a_label_or_a_reason(request, tmp_path: Path, extension: str) -> None:
     kind, options = KINDS[extension]
@@ -60,7 +62,7 @@ def test_each_damaged_image_gets_a_label_or_a_reason(request, tmp_path: Path, ex
     shard = tmp_path / "a.tar"
     shard.write_bytes(tar_bytes([(f"{at:06d}.{extension}", each) for at, each in enumerate(bodies)]))
     uri = str(tmp_path / "dataset")
-    laketag.import_([str(shard)], uri)
+    import_([str(shard)], uri)
 
     report = laketag.tag(uri, ["quality"], settings=laketag.TagSettings(max_error_rate=1.0))
 

@@ -28,6 +28,7 @@ def test_a_tagger_does_not_go_on_with_a_column_that_sql_replaced(tmp_path: Path,
         tag(uri, [DigestLabel()])
 
 
+@pytest.mark.slow
 def test_a_column_derived_beside_a_label_is_no_matter_to_its_tagger(tmp_path: Path) -> None:
     uri = str(tmp_path)
     make(tmp_path)

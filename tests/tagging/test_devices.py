@@ -25,6 +25,8 @@ from laketag.taggers.rows import Stats
 from laketag.tagging.settings import TagSettings
 from laketag.tagging.speed import speed_of
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class OnDevice:

@@ -28,6 +28,7 @@ def lengths(uri: str) -> dict[int, int | None]:
     return {row["number"]: row["CAPTION_LENGTH"] for row in rows}
 
 
+@pytest.mark.slow
 def test_labels_of_replaced_captions_are_computed_again(tmp_path: Path) -> None:
     uri = captioned(tmp_path)
     tag(uri, [CaptionLength()])
@@ -39,6 +40,7 @@ def test_labels_of_replaced_captions_are_computed_again(tmp_path: Path) -> None:
     assert lengths(uri) == {n: 1 if n < 10 else len(f"number {n}") for n in range(300)}
 
 
+@pytest.mark.slow
 def test_a_caption_column_that_was_made_anew_leaves_no_old_label(tmp_path: Path) -> None:
     uri = captioned(tmp_path)
     tag(uri, [CaptionLength()])
@@ -63,6 +65,7 @@ def test_what_is_staged_of_an_old_caption_is_not_committed(tmp_path: Path) -> No
     assert lengths(uri) == {n: 1 if n < 10 else len(f"number {n}") for n in range(300)}
 
 
+@pytest.mark.slow
 def test_work_staged_beside_another_tagger_is_found_by_the_tagger_alone(tmp_path: Path) -> None:
     uri = captioned(tmp_path)
     tag(uri, [DigestLabel(), CaptionLength()], settings=TagSettings(stage_only=True, chunk_rows=40))

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import laketag
+from here import tag
 from laketag.errors import BadTagger
 from laketag.tagging.settings import TagSettings
 
@@ -73,7 +74,7 @@ def columns(uri: str, *names: str) -> dict[str, list[Any]]:
 
 
 def test_a_tagger_over_image_and_text_gets_both(uri: str) -> None:
-    laketag.tag(uri, ["own_tags:wordy"], settings=TagSettings(inputs={"caption": "txt"}))
+    tag(uri, ["own_tags:wordy"], settings=TagSettings(inputs={"caption": "txt"}))
 
     found = columns(uri, "DENSITY", "WORDY_ERROR")
     assert found["DENSITY"] == pytest.approx([0.3, 0.1, None, None])
@@ -82,7 +83,7 @@ def test_a_tagger_over_image_and_text_gets_both(uri: str) -> None:
 
 
 def test_a_tagger_over_text_alone_reads_no_image_and_adds_several_columns(uri: str) -> None:
-    report = laketag.tag(uri, ["own_tags:words"], settings=TagSettings(inputs={"caption": "txt"}))
+    report = tag(uri, ["own_tags:words"], settings=TagSettings(inputs={"caption": "txt"}))
 
     found = columns(uri, "WORDS", "KIND", "WORDS_ERROR")
     assert found["WORDS"] == [3, 1, None, 5]
@@ -92,8 +93,8 @@ def test_a_tagger_over_text_alone_reads_no_image_and_adds_several_columns(uri: s
 
 
 def test_a_tagger_returns_a_vector_and_another_reads_it_as_an_array(uri: str) -> None:
-    laketag.tag(uri, ["own_tags:tiny"])
-    laketag.tag(uri, ["own_tags:mean"])
+    tag(uri, ["own_tags:tiny"])
+    tag(uri, ["own_tags:mean"])
 
     assert lance.dataset(uri).schema.field("TINY").type == pa.list_(pa.float16(), 12)
     found = columns(uri, "TINY", "MEAN", "IS_ARRAY")
@@ -104,10 +105,10 @@ def test_a_tagger_returns_a_vector_and_another_reads_it_as_an_array(uri: str) ->
 
 
 def test_the_same_rows_have_no_labels_to_make_a_second_time(uri: str) -> None:
-    laketag.tag(uri, ["own_tags:tiny"])
-    laketag.tag(uri, ["own_tags:mean"])
+    tag(uri, ["own_tags:tiny"])
+    tag(uri, ["own_tags:mean"])
 
-    assert laketag.tag(uri, ["own_tags:mean"]).computed == 0
+    assert tag(uri, ["own_tags:mean"]).computed == 0
 
 
 @pytest.mark.parametrize("failed", [{"OTHER": 1}, {"N": "many"}, 3])

@@ -16,6 +16,8 @@ from here import tag
 from laketag.errors import JobRefused, WrongUsage
 from laketag.tagging.settings import Rows, TagSettings
 
+pytestmark = pytest.mark.slow
+
 AGAIN = Rows(recompute=True)
 STAGE = TagSettings(stage_only=True)
 

@@ -10,8 +10,11 @@ from tests.fakes import RaisesOn, SlowTagger
 
 import laketag
 from datasets import image, make, staged_files
+from here import tag
 from laketag.engines.local import Local
 from laketag.tagging.settings import Rows, TagSettings
+
+pytestmark = pytest.mark.slow
 
 DRY = TagSettings(dry_run=True)
 
@@ -38,7 +41,7 @@ def test_the_time_is_reckoned_from_what_the_models_of_all_workers_take(workers: 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     make(tmp_path)
 
-    report = laketag.tag(str(tmp_path), [SlowTagger(0)], settings=DRY)
+    report = tag(str(tmp_path), [SlowTagger(0)], settings=DRY)
 
     assert (report.computed, report.version_after) == (0, report.version_before)
     assert lance.dataset(str(tmp_path)).schema.names == ["jpg", "number"]
@@ -47,10 +50,10 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 def test_only_rows_without_labels_are_reckoned_with(tmp_path: Path) -> None:
     make(tmp_path)
-    laketag.tag(str(tmp_path), [SlowTagger(0)], rows=Rows(where="number < 120"))
+    tag(str(tmp_path), [SlowTagger(0)], rows=Rows(where="number < 120"))
 
-    some = laketag.tag(str(tmp_path), [SlowTagger(0)], settings=DRY).estimate
-    few = laketag.tag(str(tmp_path), [SlowTagger(0)], rows=Rows(limit=7), settings=DRY).estimate
+    some = tag(str(tmp_path), [SlowTagger(0)], settings=DRY).estimate
+    few = tag(str(tmp_path), [SlowTagger(0)], rows=Rows(limit=7), settings=DRY).estimate
 
     assert some is not None
     assert few is not None
@@ -59,15 +62,15 @@ def test_only_rows_without_labels_are_reckoned_with(tmp_path: Path) -> None:
 
 def test_nothing_to_do_is_reckoned_as_nothing(tmp_path: Path) -> None:
     make(tmp_path)
-    laketag.tag(str(tmp_path), [SlowTagger(0)])
+    tag(str(tmp_path), [SlowTagger(0)])
 
-    assert laketag.tag(str(tmp_path), [SlowTagger(0)], settings=DRY).estimate is None
+    assert tag(str(tmp_path), [SlowTagger(0)], settings=DRY).estimate is None
 
 
 def test_rows_of_the_sample_that_fail_are_counted(tmp_path: Path) -> None:
     make(tmp_path, rows=40)
 
-    told = laketag.tag(str(tmp_path), [RaisesOn(b"image 3", batch_size=4)], settings=DRY).estimate
+    told = tag(str(tmp_path), [RaisesOn(b"image 3", batch_size=4)], settings=DRY).estimate
 
     assert told is not None
     assert told.sampled == 36  # all but the batch to warm up with

@@ -28,6 +28,8 @@ from laketag.tagging.preparing import Run, jobs_of, plan
 from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 
+pytestmark = pytest.mark.slow
+
 ROWS = 10
 """Of a fragment, and of a chunk where there are ten fragments in each."""
 

@@ -43,6 +43,7 @@ def test_slices_stage_and_one_run_commits(tmp_path: Path) -> None:
     assert tag(uri, [tagger]).bytes_read == 0
 
 
+@pytest.mark.slow
 def test_what_an_earlier_laketag_staged_in_one_folder_is_counted_committed_and_taken_away(
     tmp_path: Path,
 ) -> None:
@@ -61,6 +62,7 @@ def test_what_an_earlier_laketag_staged_in_one_folder_is_counted_committed_and_t
     assert staged_files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_slices_that_commit_themselves_leave_each_other_alone(tmp_path: Path) -> None:
     make(tmp_path)
 
@@ -101,6 +103,7 @@ def test_a_second_run_of_the_same_job_is_refused_and_told_who_works(tmp_path: Pa
     assert tag(str(tmp_path), [DigestLabel()]).computed == 300
 
 
+@pytest.mark.slow
 def test_slices_do_not_exclude_each_other(tmp_path: Path) -> None:
     make(tmp_path)
     job = job_of(DigestLabel(), [("bytes", "jpg")])
@@ -127,6 +130,7 @@ def test_the_lease_of_a_dead_process_or_one_that_ran_out_holds_no_one_up(tmp_pat
     assert folder.names() == []
 
 
+@pytest.mark.slow
 def test_a_slice_may_tidy_up_while_another_one_looks_at_what_is_staged(tmp_path: Path) -> None:
     make(tmp_path)
     tag(str(tmp_path), [DigestLabel()], settings=TagSettings(stage_only=True, chunk_rows=10))

@@ -19,6 +19,8 @@ from here import tag
 from laketag.errors import TooManyErrors
 from laketag.tagging.settings import Rows, TagSettings
 
+pytestmark = pytest.mark.slow
+
 STORAGES = [PLAIN, Storage("binary", "2.0", False), Storage("blob-v2", "2.2", True)]
 
 

@@ -18,6 +18,7 @@ from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, Too
 from laketag.tagging.settings import Rows, TagSettings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", datasets.STORAGES, ids=str)
 def test_every_way_of_storing_images_is_tagged_right(tmp_path: Path, storage: Storage) -> None:
     make(tmp_path, 300, storage=storage).delete("number % 7 = 3")
@@ -41,6 +42,7 @@ def test_the_second_run_has_nothing_to_do_and_makes_no_version(tmp_path: Path) -
     assert second.version_before == second.version_after == first.version_after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", datasets.STORAGES, ids=str)
 def test_only_appended_rows_are_computed(tmp_path: Path, storage: Storage) -> None:
     make(tmp_path, 300, storage=storage)
@@ -54,6 +56,7 @@ def test_only_appended_rows_are_computed(tmp_path: Path, storage: Storage) -> No
     assert labels(tmp_path) == {n: right_label(n) for n in range(340)}
 
 
+@pytest.mark.slow
 def test_a_filter_and_a_limit_only_narrow(tmp_path: Path) -> None:
     make(tmp_path)
 
@@ -66,6 +69,7 @@ def test_a_filter_and_a_limit_only_narrow(tmp_path: Path) -> None:
     assert labels(tmp_path) == {n: right_label(n) for n in range(300)}
 
 
+@pytest.mark.slow
 def test_taggers_of_different_progress_share_a_run(tmp_path: Path) -> None:
     make(tmp_path)
     tag(str(tmp_path), [DigestLabel()], rows=Rows(where="number < 150"))
@@ -82,6 +86,7 @@ def test_taggers_of_different_progress_share_a_run(tmp_path: Path) -> None:
     assert all(row["BYTES"] == len(datasets.image(row["number"])) for row in lengths)
 
 
+@pytest.mark.slow
 def test_rows_are_counted_once_where_taggers_lack_different_ones(tmp_path: Path) -> None:
     make(tmp_path)
     failing = RaisesOn(b"image 2")
@@ -94,6 +99,7 @@ def test_rows_are_counted_once_where_taggers_lack_different_ones(tmp_path: Path)
     assert (said["laketag.rows"], report.failed, report.computed) == ("200", 100, 200)
 
 
+@pytest.mark.slow
 def test_small_fragments_share_chunks_and_keep_their_labels_apart(tmp_path: Path) -> None:
     make(tmp_path, 300, rows_per_fragment=7).delete("number in (3, 10, 11, 12, 13)")
 
@@ -153,6 +159,7 @@ def test_bad_requests_are_refused_in_one_line(tmp_path: Path) -> None:
     assert lance.dataset(uri).version == 1
 
 
+@pytest.mark.slow
 def test_labels_of_another_tagger_are_never_mixed_with(tmp_path: Path) -> None:
     make(tmp_path)
     tag(str(tmp_path), [RaisesOn(marker=b"image 42 ")], rows=Rows(limit=10))
@@ -214,6 +221,7 @@ def test_any_share_of_failed_rows_can_be_allowed_or_refused(tmp_path: Path) -> N
     assert (allowed.computed, allowed.failed) == (0, 111)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", [datasets.PLAIN, Storage("binary", "2.0", False)], ids=str)
 def test_an_index_on_a_label_column_finds_labels_that_came_after_it(tmp_path: Path, storage: Storage) -> None:
     uri = str(tmp_path)
@@ -231,6 +239,7 @@ def test_an_index_on_a_label_column_finds_labels_that_came_after_it(tmp_path: Pa
     assert dataset.count_rows("DIGESTLABEL_DIGEST is null") == 0
 
 
+@pytest.mark.slow
 def test_a_few_new_rows_that_all_fail_are_committed_with_their_reasons(tmp_path: Path) -> None:
     uri = str(tmp_path)
     make(tmp_path)

@@ -11,6 +11,7 @@ from laketag.training.epochs import Order, Share, Worker
 ROWS = st.integers(0, 200)
 
 
+@pytest.mark.slow
 @given(
     rows=ROWS,
     ranks=st.integers(1, 9),

@@ -182,6 +182,7 @@ def test_a_state_of_other_rows_is_refused(uri, changed):
         numbers(uri, **{"shuffle": True, **changed}).load_state_dict(state)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_decoded_is_named(uri, tmp_path):
     write_tar(
         tmp_path / "in.tar", [("good.jpg", picture(1))], [("bad.jpg", b"no image")], [("none.txt", b"hm")]
