@@ -9,7 +9,7 @@ import pickle
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from lance.file import LanceFileSession
 
 from datasets import make
 from fakes import DigestLabel, FakeModel
+from here import Here
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.tagging.preparing import Run, jobs_of, plan
@@ -48,13 +49,6 @@ class Vector:
     def predict(self, batch: list[bytes]) -> pa.RecordBatch:
         values = np.arange(512 * len(batch), dtype=np.float32)
         return pa.record_batch([pa.FixedSizeListArray.from_arrays(values, 512)], schema=self.columns)
-
-
-class Here:
-    """An engine in this very process."""
-
-    def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Generator[Any, None, None]:
-        yield from map(fn, tasks)
 
 
 def calls(action: Callable[[], object]) -> int:
