@@ -1,9 +1,10 @@
 """The same photographs on each engine: start-up apart, one worker and two, beside two other programs.
 
-python benchmarks/engines.py [--long] [--images 1500] [--rounds 1] [--least-workers 1]
+python benchmarks/engines.py [--long] [--images 10000] [--alone 1500] [--rounds 1]
 
 The other programs are the vendor page's (Ray Data over fragments) and lance-ray's `add_columns`, with two
-workers each, as in `peers.py`, whose environments they share. The model is nsfw.
+workers each, as in `peers.py`, whose environments they share. The model is nsfw. A worker alone is given
+fewer of the photographs, since it takes twice as long; workers are compared by images a second.
 """
 
 from __future__ import annotations
@@ -23,52 +24,53 @@ ENGINES = ("local", "ray", "spark")
 THEIRS = [peer for peer in PEERS if peer.name in ("vendor's page", "lance-ray")]
 
 
-def ours(least: int) -> list[Peer]:
-    """Give laketag on each engine, with one worker and two, or with two alone."""
+def ours(images: int, alone: int) -> list[tuple[Peer, int]]:
+    """Give laketag on each engine, with one worker and two, and how many photographs each is given."""
     return [
-        Peer(f"laketag {engine}, {count}", "laketag_tag", arguments=(engine, str(count)))
+        (Peer(f"laketag {engine}, {count}", "laketag_tag", arguments=(engine, str(count))), given)
         for engine in ENGINES
-        for count in range(least, 3)
+        for count, given in ((1, alone), (2, images))
+        if given
     ]
 
 
-def one_round(folder: Path, peers: list[Peer], photographs: list[bytes]) -> dict[str, Any]:
+def one_round(folder: Path, sides: list[tuple[Peer, int]], photographs: list[bytes]) -> dict[str, Any]:
     """Time every side once, one after the other."""
     found: dict[str, Any] = {}
-    for peer in peers:
-        found |= photographed(peer, folder, photographs)
+    for peer, given in sides:
+        found |= photographed(peer, folder, photographs[:given])
     return found
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(120, 1500), rounds=(1, 1), least_workers=(2, 1))
-    peers = [*ours(asked.least_workers), *THEIRS]
+    asked = bench.asked(__doc__, images=(120, 10_000), alone=(0, 1500), rounds=(1, 1))
+    sides = [*ours(asked.images, asked.alone), *((peer, asked.images) for peer in THEIRS)]
     for peer in THEIRS:
         peer.python()
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
     try:
         photographs = samples.photographs(asked.images)
-        rounds = [one_round(folder, peers, photographs) for _ in range(asked.rounds)]
+        rounds = [one_round(folder, sides, photographs) for _ in range(asked.rounds)]
     finally:
         shutil.rmtree(folder)
-    figures: dict[str, Any] = {"images": asked.images, "rounds": asked.rounds}
+    figures: dict[str, Any] = {"images": asked.images, "of one worker": asked.alone, "rounds": asked.rounds}
     figures |= {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
     figures |= ratios(figures)
     bench.finish("engines", figures, long=asked.long)
-    bars.draw("engines", pictured(figures, peers), long=asked.long)
+    bars.draw("engines", pictured(figures, [peer for peer, _ in sides]), long=asked.long)
 
 
 def ratios(figures: dict[str, Any]) -> dict[str, float]:
     """Compare workers, engines and programs, start-up taken off."""
 
-    def taken(name: str, unit: str = "seconds") -> float:
+    def taken(name: str, unit: str) -> float:
         return float(figures[f"{name}: nsfw: {unit} less start-up"])
 
     found = {}
     for engine in ENGINES:
-        if f"laketag {engine}, 1: nsfw: images/s" in figures:
-            one, two = (taken(f"laketag {engine}, {count}") for count in (1, 2))
-            found[f"ratio {engine}, 1 worker / 2 workers"] = one / two
+        one, two = (figures.get(f"laketag {engine}, {count}: nsfw: images/s") for count in (1, 2))
+        if one:
+            found[f"ratio {engine}, 1 worker / 2 workers"] = two / one  # of the seconds for an image
         for peer in THEIRS:
             for unit in ("seconds", "CPU seconds"):
                 found[f"ratio {peer.name} / laketag {engine}: {unit}"] = taken(peer.name, unit) / taken(
