@@ -13,7 +13,7 @@ from datasets import PLAIN, Storage, make
 from fakes import DigestLabel
 from here import tag
 from laketag.errors import DatasetError, DatasetNotFound
-from laketag.lake.evolving import add_column, drop_column
+from laketag.lake.evolving import add_column, cast_column, drop_column
 from laketag.lake.history import restore, versions
 from laketag.tagging.settings import Rows
 
@@ -134,3 +134,13 @@ def test_columns_that_got_values_again_are_named(tmp_path: Path) -> None:
     assert (first.made_by["rows"], second.made_by["rows"]) == ("10", "290")
     assert first.columns_written == ()
     assert second.columns_written == ("SHA256", "SHA", "DIGESTLABEL_ERROR", "DIGESTLABEL_DIGEST")
+
+
+def test_a_column_that_got_another_type_is_named(tmp_path: Path) -> None:
+    make(tmp_path)
+    cast_column(str(tmp_path), "number", "int32")
+
+    [made, cast] = versions(str(tmp_path)).versions
+
+    assert made.columns_written == ()
+    assert (cast.columns_added, cast.columns_removed, cast.columns_written) == ((), (), ("number",))

@@ -74,3 +74,18 @@ def test_a_query_may_begin_in_any_way_that_reads(uri: str, text: str) -> None:
 
 def test_a_query_is_explained(uri: str) -> None:
     assert "width" in str(run(uri, "explain analyze select width from dataset"))
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("wdth > 1", "there is no column wdth; did you mean width?"),
+        ("width > 1 and (wdth is null)", "there is no column wdth; did you mean width?"),
+        ("width = wide_ones", "there is no column wide_ones (a text would be 'wide_ones'); columns: width"),
+    ],
+)
+def test_a_filter_that_names_no_column_says_which_and_what_there_is(uri: str, where: str, said: str) -> None:
+    with pytest.raises(BadSQL) as raised:
+        list(laketag.query(uri, selection=laketag.Selection(where=where)))
+
+    assert str(raised.value) == f"the filter {where!r} cannot be run: {said}"

@@ -9,6 +9,8 @@ from datetime import UTC
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from laketag.errors import CommitError, DatasetError
 from laketag.lake.dataset import PIN_PREFIX, open_dataset, version_number
 from laketag.lake.location import Location
@@ -53,7 +55,7 @@ class VersionShown:
     """Since the version before in the list."""
     columns_removed: tuple[str, ...]
     columns_written: tuple[str, ...]
-    """Columns that were there before and got values, where laketag wrote them."""
+    """Columns that were there before and got another type, or values, where laketag wrote them."""
     names: tuple[str, ...]
     """Lance tags on it; `clean` keeps a version that has one."""
 
@@ -125,9 +127,13 @@ def versions(
             each,
             columns_added=tuple(name for name in after if name not in before),
             columns_removed=tuple(name for name in before if name not in after),
-            columns_written=tuple(name for name in _written(each) if name in before),
+            columns_written=tuple(
+                name
+                for name in after
+                if name in before and (name in _written(each) or after[name] != before[name])
+            ),
         )
-        for (_, each), (before, after) in zip(shown, pairwise([(), *columns]), strict=True)
+        for (_, each), (before, after) in zip(shown, pairwise([{}, *columns]), strict=True)
     ]
     return VersionsReport(location.uri, tuple(changed[len(changed) - (len(known) - first) :]))
 
@@ -202,8 +208,8 @@ def _name_version(dataset: LanceDataset, name: str) -> None:
 
 def _look_at(
     location: Location, version: Mapping[str, Any], names: Mapping[int, list[str]]
-) -> tuple[tuple[str, ...], VersionShown]:
-    """Describe a version by itself; returns its columns beside."""
+) -> tuple[dict[str, pa.DataType], VersionShown]:
+    """Describe a version by itself; returns its columns and their types beside."""
     number = int(version["version"])
     # One opened for itself: threads cannot read transactions of a dataset that they share.
     dataset = open_dataset(location, number)
@@ -219,11 +225,11 @@ def _look_at(
         columns_written=(),
         names=tuple(sorted(names.get(number, ()))),
     )
-    return tuple(dataset.schema.names), shown
+    return {field.name: field.type for field in dataset.schema}, shown
 
 
 def _written(version: VersionShown) -> list[str]:
-    return [name for name in version.made_by.get("columns", "").split(",") if name]
+    return version.made_by.get("columns", "").split(",")
 
 
 def operation(dataset: LanceDataset, version: int) -> str:

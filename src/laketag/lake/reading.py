@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 _IO_BUFFER = 64 << 20
 _BATCH_BYTES = 8 << 20
 _NO_TABLE = re.compile(r"Error during planning: table '(?:datafusion\.public\.)?(.+?)' not found")
-_NO_COLUMN = re.compile(r"No field named (.+?)\. Valid fields are (.+?)\.?$")
+_NO_COLUMN = re.compile(r"No field named \"?(.+?)\"?\. Valid fields are (.+?)\.?$")
+_COLUMN_MEANT = re.compile(r"No field named \"?(.+?)\"?\. Did you mean '(.+?)'\?\.?$")
+# Before the reason stands the filter, as the planner understood it.
+_FILTER_REPEATED = re.compile(r"^Invalid user input: Error optimizing sql filter: .* \(Invalid user input: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +154,12 @@ def first_line(error: BaseException) -> str:
     line = str(error).strip().split("\n")[0].split(", /")[0].strip()
     _, _, parsed = line.partition("(sql parser error: ")  # before it stands a statement that nobody wrote
     line = parsed.removesuffix(")").replace("found: EOF", "found the end") if parsed else line
+    line = _FILTER_REPEATED.sub("", line)
     line = line.replace("Invalid user input: ", "").replace("Schema error: ", "")
     line = _NO_TABLE.sub(
         r"there is no table \1; the rows are those of dataset, as in select ... from dataset", line
     )
+    line = _COLUMN_MEANT.sub(r"there is no column \1; did you mean \2?", line)
     return _NO_COLUMN.sub(_columns_to_choose_from, line)
 
 
@@ -162,7 +167,7 @@ def _columns_to_choose_from(found: re.Match[str]) -> str:
     columns = [each.rpartition(".")[2].strip('"') for each in found[2].split(", ")]
     # Lance's own, as _rowid, are nobody's columns.
     own = ", ".join(name for name in columns if not name.startswith("_row"))
-    return f"there is no column {found[1]}; columns: {own}"
+    return f"there is no column {found[1]} (a text would be '{found[1]}'); columns: {own}"
 
 
 def _among(addresses: npt.NDArray[np.uint64]) -> str:
