@@ -63,3 +63,22 @@ def test_a_runtime_environment_that_ray_does_not_take_is_one_line(
 
     with pytest.raises(EngineError, match=r"^the workers' runtime_env cannot be made: .+$"):
         next(asking.run(str, [1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "other"),
+    [
+        ("ray", {"address": "127.0.0.1:1"}),
+        ("spark", {"master": "spark://127.0.0.1:1"}),
+    ],
+    indirect=["engine"],
+)
+def test_another_cluster_than_the_one_that_the_program_is_part_of_is_refused(
+    engine: Engine, other: dict[str, str]
+) -> None:
+    asking = dataclasses.replace(engine, **other)  # type: ignore[type-var]  # a Ray or a Spark
+    [place] = other.values()
+
+    with pytest.raises(EngineError, match=f"already, so that none at {place} can be used: leave the "):
+        next(asking.run(str, [1]))

@@ -69,7 +69,8 @@ class Ray:
 
         Raises:
             MissingExtra: Ray is not installed.
-            EngineError: there is no cluster at the address, or its workers lack laketag.
+            EngineError: there is no cluster at the address, or this process is part of another one, or its
+                workers lack laketag.
         """
         if not tasks:
             return
@@ -92,6 +93,7 @@ def connected(engine: Ray) -> Iterator[Any]:
     """Give `ray`, connected: to the cluster that is there, else to one for this body."""
     ray = _imported()
     if ray.is_initialized():
+        _require_same(ray, engine)
         yield ray
         return
     try:
@@ -120,6 +122,17 @@ def _imported() -> Any:
     except ImportError as error:
         raise MissingExtra("the Ray engine needs Ray: pip install 'laketag[ray]'") from error
     return ray
+
+
+def _require_same(ray: Any, engine: Ray) -> None:
+    if engine.address in (None, "auto"):
+        return
+    there = ray.get_runtime_context().gcs_address
+    if engine.address != there:
+        raise EngineError(
+            f"this program is part of the Ray cluster at {there} already, so that none at {engine.address} "
+            "can be used: leave the address out, or call `ray.shutdown()` first"
+        )
 
 
 # What workers print is in Ray's logs: the driver's stdout is for its own result.

@@ -51,7 +51,8 @@ class Spark:
 
         Raises:
             MissingExtra: PySpark is not installed.
-            EngineError: Spark does not start, or its workers lack laketag.
+            EngineError: Spark does not start, or this process has a session at another master, or its workers
+                lack laketag.
         """
         if not tasks:
             return
@@ -155,7 +156,13 @@ def connected(engine: Spark) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtra("the Spark engine needs PySpark: pip install 'laketag[spark]'") from error
     if pyspark.SparkContext._active_spark_context is not None:
-        yield pyspark.SparkContext.getOrCreate()
+        context = pyspark.SparkContext.getOrCreate()
+        if engine.master not in (None, context.master):
+            raise EngineError(
+                f"this program has a Spark session at {context.master} already, so that none at "
+                f"{engine.master} can be used: leave the master out, or stop the session first"
+            )
+        yield context
         return
     with launching():
         context = _started(pyspark, engine)
