@@ -21,6 +21,17 @@ def test_every_task_is_once_in_the_result(engine: Engine) -> None:
     assert sorted(engine.run(_square, range(50))) == [n * n for n in range(50)]
 
 
+def test_until_the_first_worker_comes_those_that_were_asked_for_are_told(engine: Engine) -> None:
+    told: list[Workers] = []
+
+    list(engine.run(_square, range(2), told.append))
+
+    # Workers of this machine are there as soon as they are asked for.
+    assert told[0].alive == 0 or isinstance(engine, Local)
+    assert told[0].awaited >= 1 or isinstance(engine, Local)
+    assert (told[-1].awaited, told[-1].lost) == (0, 0)
+
+
 def test_no_tasks_give_no_results(engine: Engine) -> None:
     assert list(engine.run(_square, [])) == []
 

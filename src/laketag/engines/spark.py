@@ -61,6 +61,8 @@ class Spark:
             conf = context.getConf()
             host = conf.get("spark.driver.host")
             job = _Job(context, RollCall(host, conf.get("spark.driver.bindAddress", host), tell))
+            # Until the first executor comes, which a busy cluster may take long to give.
+            tell(Workers(awaited=min(self.workers, len(tasks))))
             try:
                 job.start(pickled, packed_tasks(tasks))
                 for said in job.said():
