@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import lance
@@ -10,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from here import Here
-from laketag.engines.protocol import Engine, Progress, Workers
+from laketag.engines.protocol import Engine, Progress, Workers, unheard
 from laketag.errors import CommitError, JobRefused, ShardError, ShardRefused, WrongUsage
 from laketag.lake.location import Location
-from laketag.shards import plan
+from laketag.shards import fragments, plan
 from laketag.shards.exporting import ExportSettings, export
 from laketag.shards.imported import Imported, announce
 from laketag.shards.importing import ImportReport, ImportSettings, import_
@@ -266,6 +269,55 @@ def test_the_schema_is_the_union_over_all_shards(tmp_path, uri, monkeypatch):
     assert len(lance.dataset(uri).get_fragments()) == 3
 
 
+@dataclass
+class Counting(Here):
+    """The engine in the calling process, which notes what it was given to do."""
+
+    done: list[str] = field(default_factory=list)
+
+    def run(self, fn: Any, tasks: Sequence[Any], tell: Any = unheard) -> Iterator[Any]:
+        self.done += [type(task).__name__ for task in tasks]
+        yield from super().run(fn, tasks, tell)
+
+
+def test_shards_that_agree_on_their_types_take_one_run_of_the_engine(tmp_path, uri, monkeypatch):
+    monkeypatch.setattr(plan, "TASK_BYTES", 1)
+    shards = [
+        write_tar(tmp_path / "0.tar", sample("a", {"n": 1, "s": "x", "only": None}, txt=b"t")),
+        write_tar(tmp_path / "1.tar", sample("b", {"s": 2**60, "n": 2}, cls=b"3")),
+        write_tar(tmp_path / "2.tar", sample("c", {"n": 3, "only": 2.5})),
+    ]
+    engine = Counting()
+
+    import_([str(shard) for shard in shards[::2]], uri, engine=engine)
+    assert engine.done == ["ImportTask"] * 2
+    import_([str(shards[1])], uri, engine=engine, settings=APPEND)
+
+    # A number where the dataset has strings becomes text, and only the worker of this shard saw it.
+    assert engine.done == ["ImportTask"] * 3
+    got = [[row[name] for name in ("n", "s", "only", "txt", "cls")] for row in rows(uri)]
+    assert got == [[1, "x", None, "t", None], [3, None, 2.5, None, None], [2, str(2**60), None, None, 3]]
+
+
+@pytest.mark.parametrize("part_bytes", [1, 1 << 20])
+def test_what_later_samples_widen_is_written_again_and_leaves_nothing(tmp_path, uri, monkeypatch, part_bytes):
+    monkeypatch.setattr(plan, "TASK_BYTES", 1)
+    monkeypatch.setattr(fragments, "_PART_BYTES", part_bytes)
+    values = [[{"n": 1, "k": "x"}, {"n": 2}], [{"n": 3}, {"n": 2.5}], [{"n": 4.5, "k": ["y"]}]]
+    shards = [
+        write_tar(tmp_path / f"{i}.tar", *(sample(f"{i}-{j}", one) for j, one in enumerate(each)))
+        for i, each in enumerate(values)
+    ]
+
+    run(uri, *shards, settings=ImportSettings(rows_per_fragment=2))
+
+    assert [(row["n"], row["k"]) for row in rows(uri)] == [
+        *((1.0, "x"), (2.0, None), (3.0, None), (2.5, None), (4.5, '["y"]'))
+    ]
+    files = [file.path for each in lance.dataset(uri).get_fragments() for file in each.metadata.files]
+    assert sorted(files) == sorted(path.name for path in Path(uri, "data").iterdir())
+
+
 def test_small_shards_share_a_fragment_and_large_ones_are_split(tmp_path, uri):
     shards = [write_tar(tmp_path / f"{i}.tar", sample(f"{i}a"), sample(f"{i}b")) for i in range(5)]
 
@@ -496,7 +548,8 @@ class Stopped(Exception):
 @pytest.mark.parametrize("moment", range(8))
 def test_an_import_stopped_at_any_step_goes_on_where_it_was(tmp_path, uri, monkeypatch, moment):
     monkeypatch.setattr(plan, "TASK_BYTES", 1)
-    shards = [write_tar(tmp_path / f"{i}.tar", sample(f"{i}", {"i": i})) for i in range(3)]
+    # The last one's type makes it necessary to write the typed columns again, which is a step of its own.
+    shards = [write_tar(tmp_path / f"{n}.tar", sample(f"{n}", {"i": i})) for n, i in enumerate([0, 1, 2.5])]
     told = []
 
     def stop(progress):
@@ -510,7 +563,7 @@ def test_an_import_stopped_at_any_step_goes_on_where_it_was(tmp_path, uri, monke
         assert Path(uri, "_versions").exists() == (told[-1].note == "committed")
     report = run(uri, *shards)
 
-    assert [row["i"] for row in rows(uri)] == [0, 1, 2]
+    assert [row["i"] for row in rows(uri)] == [0, 1, 2.5]
     assert report.bytes_read == max(0, 3 - moment) * shards[0].stat().st_size
     assert staged(uri) == []
 

@@ -3,77 +3,29 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from laketag.lake.columns import delete_data_file
-from laketag.lake.dataset import IMAGE_NAMES
 from laketag.lake.links import REFERENCE, address
 from laketag.lake.location import Location
-from laketag.lake.presence import KEY, URL
+from laketag.lake.presence import KEY
 from laketag.lake.staged import StagedFiles
-from laketag.lake.writing import AS_IT_IS, BlobFileWriter, DataFileWriter
+from laketag.lake.writing import BlobFileWriter, DataFileWriter
 from laketag.shards.bodies import binary
+from laketag.shards.form import ROW_FIELDS, Form, storage_metadata
 from laketag.shards.record import Piece
 from laketag.shards.samples import TEXT_COLUMNS, Sample
+from laketag.shards.schema import Column
+from laketag.shards.typed import TypedWriter
 
-OFFSET = "__offset__"
-ROW_FIELDS = (pa.field(KEY, pa.string()), pa.field(URL, pa.string()), pa.field(OFFSET, pa.int64()))
-"""What every row has."""
-_COMPRESSED = frozenset(IMAGE_NAMES) | {
-    "heif",
-    "jxl",
-    "mp3",
-    "mp4",
-    "m4a",
-    "webm",
-    "flac",
-    "ogg",
-    "opus",
-    "mov",
-    "mkv",
-    "avi",
-    "npz",
-    "zip",
-}
 FRAGMENT_BYTES = 2 << 30
 _BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 1000
 _PART_BYTES = 32 << 20
-
-
-def storage_metadata(column: str) -> dict[bytes, bytes]:
-    """Say how Lance should store a member column."""
-    return dict(AS_IT_IS) if column in _COMPRESSED else {}
-
-
-@dataclass(frozen=True)
-class Form:
-    """How rows are stored."""
-
-    storage_version: str
-    """Lance's file format."""
-    rows_per_fragment: int
-    """A fragment has at most so many rows; 2 GiB end it as well."""
-    new_images_are_blobs: bool
-    """Whether image columns that the dataset does not have yet become blobs."""
-    blobs: frozenset[str] = frozenset()
-    """Member columns that are blobs in the dataset already."""
-    links: bool = False
-    """Whether images are references into the tars."""
-    plain: frozenset[str] = frozenset()
-    """Member columns that are plain bytes in the dataset already."""
-
-    def is_linked(self, column: str) -> bool:
-        """Whether a member column holds references into the tars."""
-        return self.links and column in IMAGE_NAMES
-
-    def is_blob(self, column: str) -> bool:
-        """Whether a member column is stored as blobs."""
-        is_new_blob = self.new_images_are_blobs and column in IMAGE_NAMES and column not in self.plain
-        return column in self.blobs or is_new_blob
 
 
 @dataclass
@@ -83,6 +35,8 @@ class FragmentWriter:
     location: Location
     staged: StagedFiles
     form: Form
+    typed: Callable[[], Sequence[Column]]
+    """Says what the samples so far make of JSON and text."""
     written: int = 0
     """Bytes written so far."""
     pieces: list[Piece] = field(default_factory=list)
@@ -96,6 +50,10 @@ class FragmentWriter:
     _texts: list[Sample] = field(default_factory=list)
     _text_size: int = 0
     _parts: list[str] = field(default_factory=list)
+    _typed_file: TypedWriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._typed_file = TypedWriter(self.location, self.form.storage_version)
 
     def add(self, url: str, sample: Sample) -> None:
         """Add one row."""
@@ -117,8 +75,10 @@ class FragmentWriter:
         """Give up the fragment at hand, and delete what was finished."""
         if self._file is not None:
             self._file.abort()
+        self._typed_file.abort()
         for piece in self.pieces:
-            delete_data_file(self.location, piece.file)
+            for name in piece.files:
+                delete_data_file(self.location, name)
             self.staged.delete(piece.parts)
         self.staged.delete(self._parts)
 
@@ -180,10 +140,13 @@ class FragmentWriter:
 
     def _stage_part(self) -> None:
         name = f"part-{uuid.uuid4().hex}.lance"
+        texts: dict[str, list[Any]] = {
+            column: [each.members.get(column) for each in self._texts] for column in TEXT_COLUMNS
+        }
         columns = {KEY: pa.array([sample.key for sample in self._texts], pa.string())}
-        for column in TEXT_COLUMNS:
-            columns[column] = pa.array([sample.members.get(column) for sample in self._texts], pa.binary())
+        columns |= {column: pa.array(values, pa.binary()) for column, values in texts.items()}
         self.written += self.staged.write(name, pa.table(columns))
+        self._typed_file.write(texts, self.typed())
         self._parts.append(name)
         self._texts, self._text_size = [], 0
 
@@ -192,10 +155,10 @@ class FragmentWriter:
             return
         if self._texts:
             self._stage_part()
-        file = self._file.close()
-        self.written += file.size + file.beside
+        file, typed = self._file.close(), self._typed_file.close()
+        self.written += file.size + file.beside + (typed.size if typed else 0)
         names = [each.name for each in ROW_FIELDS] + self._columns
-        self.pieces.append(Piece(file.name, file.size, file.rows, tuple(names), tuple(self._parts)))
+        self.pieces.append(Piece(file.name, file.size, file.rows, tuple(names), tuple(self._parts), typed))
         self._file, self._rows, self._bytes, self._parts = None, 0, 0, []
 
 

@@ -28,13 +28,13 @@ from laketag.shards.imported import JOB, Imported, announce, confirm
 from laketag.shards.ledger import Ledger
 from laketag.shards.plan import Job, plan
 from laketag.shards.reading import import_shards
-from laketag.shards.record import Record, observe_all, read_records
+from laketag.shards.record import Piece, Record, observe_all, read_records
 from laketag.shards.repeats import find_repeated_keys
 from laketag.shards.report import ImportReport
 from laketag.shards.schema import Clash, Column, plan_columns
 from laketag.shards.settings import ImportSettings
 from laketag.shards.sources import find_shards, names_of, places_of
-from laketag.shards.typed import TypedTask, is_typed, write_typed
+from laketag.shards.typed import TypedTask, fits, is_typed, write_typed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -106,7 +106,8 @@ class _Import:
     job: Job
     engine: Engine
     records: list[Record] = field(default_factory=list)
-    spare: list[Record] = field(default_factory=list)
+    spare: list[str] = field(default_factory=list)
+    """Data files that the version does not need."""
     columns: list[Column] = field(default_factory=list)
     clashes: list[Clash] = field(default_factory=list)
     repeats: list[dict[str, str]] = field(default_factory=list)
@@ -139,11 +140,14 @@ class _Import:
         tasks = self.job.tasks()
         records: dict[int, Record] = {}
         if self.job.folder:
-            records, self.spare = read_records(StagedFiles(self.job.location, self.job.folder))
+            records, twice = read_records(StagedFiles(self.job.location, self.job.folder))
+            self.spare += [name for record in twice for piece in record.pieces for name in piece.files]
             # Lance's own cleanup takes data files that stay uncommitted for a week.
             for index, record in list(records.items()):
-                if not have_data_files(self.job.location, [piece.file for piece in record.pieces]):
-                    self.spare.append(records.pop(index))
+                names = [name for piece in record.pieces for name in piece.files]
+                if not have_data_files(self.job.location, names):
+                    self.spare += names
+                    records.pop(index)
         sizes = [sum(shard.size for shard in task.shards) for task in tasks]
         self._tell(sum(sizes[index] for index in records), sum(sizes), "reading shards")
         todo = [task for task in tasks if task.index not in records]
@@ -181,27 +185,16 @@ class _Import:
     def _tidy(self) -> None:
         """Delete what is staged, also what an import left that ended right after its commit."""
         job = self.job
-        for record in self.spare:
-            for piece in record.pieces:
-                delete_data_file(job.location, piece.file)
+        for name in self.spare:
+            delete_data_file(job.location, name)
         for folder in (job.folder, *job.pending.folders):
             staged = StagedFiles(job.location, folder)
             staged.delete(staged.names())
 
     def _fragments(self) -> list[NewFragment]:
-        """Write the second data file of each fragment, and put the files of each together."""
-        job, pieces = self.job, [piece for record in self.records for piece in record.pieces]
-        typed = tuple(each for each in self.columns if is_typed(each))
-        files: dict[int, DataFileOf] = {}
-        if typed:
-            tasks = [
-                TypedTask(index, job.location, job.folder, job.form.storage_version, piece.parts, typed)
-                for index, piece in enumerate(pieces)
-            ]
-            for index, file in self._run(write_typed, tasks):
-                files[index] = file
-                self.bytes_written += file.size
-                self._tell(len(files), len(pieces), "making typed columns", "fragments")
+        """Put the data files of each fragment together."""
+        pieces = [piece for record in self.records for piece in record.pieces]
+        files = self._typed_files(pieces)
         names = {each.source.removeprefix("member:"): each.name for each in self.columns}
         fragments = []
         for index, piece in enumerate(pieces):
@@ -210,6 +203,25 @@ class _Import:
             )
             fragments.append(NewFragment(piece.rows, (first, *([files[index]] if index in files else []))))
         return fragments
+
+    def _typed_files(self, pieces: list[Piece]) -> dict[int, DataFileOf]:
+        """Give the second data file of each fragment; what is not there, or does not fit, is written."""
+        job, files = self.job, {}
+        typed = {each.source: each for each in self.columns if is_typed(each)}
+        tasks = []
+        for index, piece in enumerate(pieces):
+            if piece.typed is not None and fits(piece.typed, typed):
+                held = tuple(typed[source].name for source, _ in piece.typed.columns)
+                files[index] = DataFileOf(piece.typed.name, held, piece.typed.size)
+            elif typed:
+                self.spare += piece.files[1:]
+                storage, columns = job.form.storage_version, tuple(typed.values())
+                tasks.append(TypedTask(index, job.location, job.folder, storage, piece.parts, columns))
+        for index, file in self._run(write_typed, tasks) if tasks else ():
+            files[index] = file
+            self.bytes_written += file.size
+            self._tell(len(files), len(pieces), "making typed columns", "fragments")
+        return files
 
     def _add(self, fragments: list[NewFragment]) -> int:
         job = self.job

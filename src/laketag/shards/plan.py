@@ -13,7 +13,7 @@ from laketag.errors import JobRefused, ShardRefused
 from laketag.lake.dataset import IMAGE_NAMES, exists, is_image_like, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.writing import STORAGE_VERSION
-from laketag.shards.fragments import Form
+from laketag.shards.form import Form
 from laketag.shards.imported import Pending, find_pending
 from laketag.shards.reading import ImportTask
 from laketag.shards.schema import SOURCE, decode_source
@@ -68,6 +68,7 @@ class Job:
                 tuple(group),
                 self.form,
                 {s.url: have[s.url] for s in group if s.url in have},
+                self.existing,
             )
             for index, group in enumerate(groups)
         ]

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
 
 from laketag.engines import stopping
 from laketag.errors import Interrupted, ShardError
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
 from laketag.lake.staged import StagedFiles
-from laketag.shards.fragments import Form, FragmentWriter
+from laketag.shards.form import Form
+from laketag.shards.fragments import FragmentWriter
 from laketag.shards.json_values import Unreadable, parse
 from laketag.shards.ledger import Ledger
 from laketag.shards.record import Observed, Record, stage_record
 from laketag.shards.remote import look_again
 from laketag.shards.samples import TEXT_COLUMNS, Choice, Sample, Unordered, read_joined, read_samples
+from laketag.shards.schema import Column, plan_columns
 from laketag.shards.shard import Shard
+from laketag.shards.typed import is_typed, text_kind
 
 SKIPPED = 4 << 20
 """A dry run does not read images and the like of this size and more; below it, skipping saves no time."""
-_INTEGER = re.compile(rb"\s*[+-]?[0-9]{1,19}\s*")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class ImportTask:
     """How rows are stored."""
     have: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
     """Keys by URL that the dataset has already."""
+    existing: pa.Schema | None = field(default=None, repr=False)
+    """The dataset's columns; None where there is no dataset."""
 
 
 def import_shards(task: ImportTask) -> str:
@@ -61,8 +66,12 @@ def import_shards(task: ImportTask) -> str:
 
 
 def _read(task: ImportTask, *, joined: bool) -> Record:
-    writer = FragmentWriter(task.location, StagedFiles(task.location, task.folder), task.form)
     observed, choice = Observed({}, {}), _choice(task)
+
+    def typed() -> list[Column]:
+        return [each for each in plan_columns(observed, task.existing)[0] if is_typed(each)]
+
+    writer = FragmentWriter(task.location, StagedFiles(task.location, task.folder), task.form, typed)
     ledgers = []
     try:
         for shard in task.shards:
@@ -122,20 +131,3 @@ def observe(sample: Sample, observed: Observed, ledger: Ledger) -> None:
         observed.see_json(parse(bytes(raw)))
     except Unreadable as reason:
         ledger.skip(f"{sample.key}.json", f"{reason}: the text is kept, and gives no columns")
-
-
-def text_kind(column: str, body: bytes) -> str:
-    """Say what holds the body: `int`, `utf8` or `bytes`."""
-    if column == "cls" and as_integer(body) is not None:
-        return "int"
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return "bytes"
-    return "utf8"
-
-
-def as_integer(body: bytes) -> int | None:
-    """Read a class number; None where it is none that an int64 holds."""
-    value = int(body) if _INTEGER.fullmatch(body) else None
-    return value if value is not None and -(1 << 63) <= value < 1 << 63 else None

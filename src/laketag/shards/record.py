@@ -21,6 +21,18 @@ _KINDS = ("int", "utf8", "bytes")
 
 
 @dataclass(frozen=True)
+class TypedFile:
+    """The second data file of a fragment, made with the types that its worker knew of."""
+
+    name: str
+    """The data file's name."""
+    size: int
+    """Its bytes."""
+    columns: tuple[tuple[str, str], ...]
+    """The source and the Arrow type of each of its columns, in order."""
+
+
+@dataclass(frozen=True)
 class Piece:
     """A fragment to be: its first data file, and the staged text that its second one is made of."""
 
@@ -34,6 +46,24 @@ class Piece:
     """What the data file holds: keys, URLs, offsets and member columns, by extension."""
     parts: tuple[str, ...]
     """Names of the staged text files, in row order."""
+    typed: TypedFile | None = None
+    """The second data file, where there is one already."""
+
+    @property
+    def files(self) -> list[str]:
+        """Name its data files."""
+        return [self.file, *([self.typed.name] if self.typed is not None else [])]
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Piece:
+        """Make it again from what JSON made of it."""
+        typed = raw["typed"] and TypedFile(**{**raw["typed"], "columns": _pairs(raw["typed"]["columns"])})
+        lists = {name: tuple(raw[name]) for name in ("columns", "parts")}
+        return cls(**{**raw, **lists, "typed": typed})
+
+
+def _pairs(raw: list[list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((source, arrow) for source, arrow in raw)
 
 
 @dataclass
@@ -109,10 +139,7 @@ class Record:
     def from_json(cls, text: str) -> Record:
         """Make it again from `to_json`."""
         raw = json.loads(text)
-        pieces = (
-            Piece(**{**piece, "columns": tuple(piece["columns"]), "parts": tuple(piece["parts"])})
-            for piece in raw["pieces"]
-        )
+        pieces = map(Piece.of, raw["pieces"])
         ledgers = tuple(Ledger.from_json(each) for each in raw["ledgers"])
         return cls(
             raw["index"], ledgers, tuple(pieces), Observed(**raw["observed"]), raw["written"], raw["read"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from laketag.shards.fragments import ROW_FIELDS, storage_metadata
+from laketag.shards.form import ROW_FIELDS, storage_metadata
 from laketag.shards.json_types import MAX_KEYS, Type, from_arrow, settle, to_arrow, unite
 from laketag.shards.record import Observed
 from laketag.shards.samples import TEXT_COLUMNS
