@@ -7,7 +7,7 @@
     │   ├── ColumnError           a column that is missing, ambiguous, clashing or of the wrong type
     │   ├── BadSQL                a filter or query that Lance cannot run
     │   ├── LinkBroken            a tar that rows point into is gone, or was changed
-    │   ├── StoreError            a store that refuses, or does not answer
+    │   ├── StoreError            a store that refuses, or does not answer; a disk or a file likewise
     │   └── CommitError           a version that could not be made; the old one stands
     ├── ShardError                the tar shards
     │   ├── ShardNotFound         an argument that names no shard
@@ -58,7 +58,7 @@ class LinkBroken(DatasetError):
 
 
 class StoreError(DatasetError):
-    """The store refuses, or does not answer; staged work is kept."""
+    """The store, or the disk, refuses, or does not answer; staged work is kept."""
 
 
 class CommitError(DatasetError):

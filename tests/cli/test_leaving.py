@@ -89,6 +89,7 @@ def test_an_error_of_ours_is_one_line_and_exit_1(
         (("show", "DATASET", "-o", "region=x"), "--storage-option is for what lies on a store"),
         (("import", "photos.tar", "DATASET", "--shard-option", "region=x"), "and photos.tar does not"),
         (("import", "photos.tar"), "a shard or the URI is missing"),
+        (("show", ""), "the dataset's address is empty; give a folder"),
         (("tag", "DATASET"), "--with"),
         (("nothing",), "nothing"),
     ],

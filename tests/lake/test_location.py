@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from laketag.errors import DatasetError
+from laketag.errors import DatasetError, WrongUsage
 from laketag.lake.location import Location
 
 
 def test_an_empty_address_is_refused_and_does_not_mean_the_current_folder() -> None:
-    with pytest.raises(DatasetError, match="address is empty; give a folder"):
+    with pytest.raises(WrongUsage, match="address is empty; give a folder"):
         Location.of("")
 
 

@@ -531,8 +531,8 @@ def test_too_many_extensions_are_refused(tmp_path, uri):
     shard = write_tar(tmp_path / "a.tar", [(f"photo.{i}.jpg", b"") for i in range(600)])
 
     with pytest.raises(ShardRefused, match="first dot"):
-        run(uri, shard)
-    assert not Path(uri, "_versions").exists()
+        run(f"{uri}/new/name.lance", shard)
+    assert not Path(uri).exists()  # nor are the folders left that it made above
 
 
 @pytest.mark.parametrize("settings", [{"image_encoding": "jpeg"}, {"rows_per_fragment": 0}])

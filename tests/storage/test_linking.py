@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
+import socket
+import time
 from pathlib import Path
 
 import lance
@@ -13,6 +16,8 @@ import laketag
 from fakes import DigestLabel, sha256_of
 from here import import_, tag
 from laketag.errors import JobRefused, LinkBroken, ShardRefused
+from laketag.lake.links import Link, note_links, require_links
+from laketag.lake.location import Location
 from programs import run
 from servers import BUCKET, Store, client, flags
 from tars import sample, tar_bytes, write_tar
@@ -140,3 +145,24 @@ def test_what_cannot_be_linked_is_refused(tmp_path):
     other = write_tar(tmp_path / "c.tar", sample("c"))
     with pytest.raises(JobRefused, match="holds copies"):
         import_([str(other)], uri, settings=more)
+
+
+@pytest.mark.slow
+def test_who_stops_waiting_for_the_tars_store_need_not_wait_for_each_tar(tmp_path):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
+        endpoint = f"http://127.0.0.1:{closed_soon.getsockname()[1]}"
+    options = {"endpoint": endpoint, "allow_http": "true", "access_key_id": "x", "secret_access_key": "x"}
+    location = Location(str(tmp_path), {**options, "region": "us-east-1"})
+    note_links(location, [Link(f"s3://bucket/{number}.tar", 1, 1, "") for number in range(50)])
+    before, started = signal.signal(signal.SIGALRM, stop), time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            require_links(location)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert time.monotonic() - started < 60

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -50,28 +49,12 @@ def leaving(command: Callable[P, R]) -> Callable[P, R]:
             # The reader has left, as `head` does; Python must not complain about it once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(128 + signal.SIGPIPE) from None
-        except (OSError, RuntimeError) as error:
-            if not _is_of_the_disk(error):
-                raise
-            say(_described(error, str(kwargs.get("uri", ""))))
+        except OSError as error:
+            why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+            say(f"{why}; look at the path, its permissions and the space left, and run the same again")
             raise typer.Exit(FAILED) from None
 
     return run
-
-
-def _is_of_the_disk(error: Exception) -> bool:
-    return isinstance(error, OSError) or "LanceError(IO)" in str(error)
-
-
-def _described(error: Exception, uri: str) -> str:
-    # The first line, without the place in Lance's source that follows it.
-    why = str(error).strip().split("\n")[0].split(", /")[0] or type(error).__name__
-    # Of what a store answered, the status only: the rest may tell a secret.
-    why = re.sub(r"(status code: \d{3} [A-Za-z ]+).*", r"\1", why)
-    if isinstance(error, OSError) and error.strerror:
-        why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    about = f"{uri} cannot be read or written" if uri else "a file cannot be read or written"
-    return f"{about} ({why}); look at the path, its permissions and the space left, and run the same again"
 
 
 def _signalled(error: BaseException) -> int:

@@ -15,6 +15,7 @@ from laketag.gallery.ledger import passes
 from laketag.gallery.strips import Album, Strip, strips
 from laketag.lake import sql
 from laketag.lake.browsing import View
+from laketag.lake.explaining import explaining
 from laketag.lake.history import versions
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
@@ -46,6 +47,7 @@ class ReportMade:
         return asdict(self)
 
 
+@explaining
 def report(
     uri: str,
     file: str | Path,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from laketag.errors import LaketagError, MissingExtra
+from laketag.lake.explaining import explaining
 from laketag.lake.location import Location
 
 _NEEDED = ("starlette", "uvicorn")
@@ -27,6 +28,7 @@ class Address:
     """What readers must show; made up where the host is not this machine alone."""
 
 
+@explaining
 def serve(
     uri: str,
     *,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from laketag.errors import JobRefused, MissingExtra, StoreError
 from laketag.lake import links, probing
 from laketag.lake.dataset import PIN_PREFIX, open_dataset
+from laketag.lake.explaining import explaining
 from laketag.lake.freeing import compact_fragments, free_versions, staged_age
 from laketag.lake.lease import Lease
 from laketag.lake.location import Location
@@ -77,6 +78,7 @@ class CleanReport:
         return asdict(self)
 
 
+@explaining
 def clean(
     uri: str,
     *,

@@ -31,7 +31,7 @@ def open_dataset(location: Location, version: int | str | None = None) -> LanceD
 
     Raises:
         DatasetNotFound: nothing that Lance can open lies there.
-        DatasetError: there is no such version, or a file lies there.
+        DatasetError: there is no such version, or a file lies where the dataset or its data would.
         StoreError: the store refuses, or does not answer.
     """
     import lance
@@ -64,6 +64,9 @@ def _require_folder(location: Location) -> None:
             raise DatasetError(
                 f"{location.uri} is a file, or lies below one; a dataset is a folder: name one"
             )
+    data = os.path.join(location.uri, "data")
+    if location.is_local and os.path.lexists(data) and not os.path.isdir(data):
+        raise DatasetError(f"{data} is no folder, and a dataset keeps its files there; move it away")
 
 
 def version_number(dataset: LanceDataset, version: int | str) -> int:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from laketag.errors import DatasetError
 from laketag.lake.dataset import data_file, field_id, is_image_like, open_dataset, require_columns
+from laketag.lake.explaining import explaining
 from laketag.lake.history import RENAMING, operation
 from laketag.lake.location import Location
 
@@ -95,6 +96,7 @@ class DiffReport:
         return asdict(self)
 
 
+@explaining
 def diff(
     uri: str, before: int | str, after: int | str, *, storage_options: Mapping[str, str] | None = None
 ) -> DiffReport:

@@ -14,6 +14,7 @@ from laketag.lake.changing import change, set_field_metadata
 from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import field_id, image_columns, is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
+from laketag.lake.explaining import explaining
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store
 from laketag.lake.presence import KEY, URL
@@ -43,6 +44,7 @@ class EvolveReport:
         return asdict(self)
 
 
+@explaining
 def add_column(
     uri: str,
     name: str,
@@ -100,6 +102,7 @@ def add_column(
     return _report(location)
 
 
+@explaining
 def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | None = None) -> EvolveReport:
     """Drop a column: a change of metadata. `restore` brings it back until `clean` deletes its version.
 
@@ -126,6 +129,7 @@ def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | Non
     return _report(location)
 
 
+@explaining
 def rename_column(
     uri: str, name: str, new_name: str, *, storage_options: Mapping[str, str] | None = None
 ) -> EvolveReport:
@@ -151,6 +155,7 @@ def rename_column(
     return _report(location)
 
 
+@explaining
 def cast_column(
     uri: str, name: str, kind: str, *, storage_options: Mapping[str, str] | None = None
 ) -> EvolveReport:

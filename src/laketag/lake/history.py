@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from laketag.errors import CommitError, DatasetError
 from laketag.lake.dataset import PIN_PREFIX, open_dataset, version_number
+from laketag.lake.explaining import explaining
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
@@ -89,6 +90,7 @@ class RestoreReport:
         return asdict(self)
 
 
+@explaining
 def versions(
     uri: str,
     *,
@@ -138,6 +140,7 @@ def versions(
     return VersionsReport(location.uri, tuple(changed[len(changed) - (len(known) - first) :]))
 
 
+@explaining
 def restore(
     uri: str, version: int | str, *, storage_options: Mapping[str, str] | None = None
 ) -> RestoreReport:

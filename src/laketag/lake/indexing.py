@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from laketag.errors import ColumnError, WrongUsage
 from laketag.lake.changing import change
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
+from laketag.lake.explaining import explaining
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store
 from laketag.lake.reading import first_line
@@ -50,6 +51,7 @@ class IndexReport:
         return asdict(self)
 
 
+@explaining
 def index(
     uri: str, column: str, kind: str | None = None, *, storage_options: Mapping[str, str] | None = None
 ) -> IndexReport:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow as pa
 from laketag.errors import LinkBroken
 from laketag.lake import objects
 from laketag.lake.location import Location
+from laketag.lake.patience import at_once
 from laketag.lake.staged import StagedFiles
 
 FOLDER = "links"
@@ -69,9 +70,8 @@ def require_links(location: Location) -> int:
             linked[row["tar"]] = Link(**row)
     if not linked:
         return 0
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        broken = [why for why in pool.map(lambda link: _fault(location, link), linked.values()) if why]
-    if broken:
+    faults = at_once(partial(_fault, location), list(linked.values()), _AT_ONCE)
+    if broken := [why for why in faults if why]:
         more = f" (and {len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
         raise LinkBroken(
             f"rows of {location.uri} point into tars that are not what they were: "
@@ -80,16 +80,16 @@ def require_links(location: Location) -> int:
     return len(linked)
 
 
-def _fault(location: Location, link: Link) -> str | None:
-    now = _now(location, link.tar)
+def _fault(location: Location, link: Link, given_up: threading.Event) -> str | None:
+    now = _now(location, link.tar, given_up)
     if now is None:
         return f"{link.tar} is gone"
     return None if now == link else f"{link.tar} was changed"
 
 
-def _now(location: Location, tar: str) -> Link | None:
+def _now(location: Location, tar: str, given_up: threading.Event) -> Link | None:
     if "://" in tar:
-        found = objects.find_object(Location.of(tar, location.storage_options))
+        found = objects.find_object(Location.of(tar, location.storage_options), given_up)
         return None if found is None else Link(tar, found.size, found.modified, found.etag)
     try:
         status = os.stat(tar)

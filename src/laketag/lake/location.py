@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from laketag.errors import DatasetError
+from laketag.errors import DatasetError, WrongUsage
 
 # A store's bad minute must not end a run: requests are tried again for five minutes. Lance alone gives up
 # after three to five seconds.
@@ -28,10 +28,11 @@ class Location:
         """Make a local folder absolute, so that workers elsewhere on the machine find it.
 
         Raises:
-            DatasetError: the address is empty, or holds credentials.
+            WrongUsage: the address is empty.
+            DatasetError: it holds credentials.
         """
         if not uri:  # as an unset variable of a shell is: it must not mean the current folder
-            raise DatasetError(
+            raise WrongUsage(
                 "the dataset's address is empty; give a folder, or one as s3://bucket/name.lance"
             )
         given = dict(storage_options or {})

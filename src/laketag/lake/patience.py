@@ -6,13 +6,15 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 from laketag.errors import StoreError
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 LASTS = 300.0
 """Seconds after which a store that does not answer is given up."""
@@ -108,3 +110,22 @@ def patiently(
                 raise
         stop.wait(random.uniform(pause / 2, pause))
         pause = min(_LONGEST_PAUSE, pause * 2)
+
+
+def at_once(action: Callable[[T, threading.Event], R], items: Sequence[T], threads: int) -> Iterator[R]:
+    """Do something patient with many items, several at a time; yields the results in order.
+
+    Args:
+        action: is given an item, and what is set where the rest is given up: whoever presses Ctrl-C is not to
+            wait until all have lost their patience.
+        items: what to do it with.
+        threads: so many at a time.
+    """
+    given_up = threading.Event()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            yield from pool.map(lambda item: action(item, given_up), items)
+        except BaseException:
+            given_up.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

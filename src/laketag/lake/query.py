@@ -11,6 +11,7 @@ import pyarrow as pa
 from laketag.errors import BadSQL, DatasetError, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns, require_names
+from laketag.lake.explaining import explaining
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
@@ -60,6 +61,7 @@ class Selection:
             raise WrongUsage(f"the order {self.order_by!r} is not a column with asc or desc after it")
 
 
+@explaining
 def query(
     uri: str, *, storage_options: Mapping[str, str] | None = None, selection: Selection = Selection()
 ) -> Iterator[pa.RecordBatch]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _IO_BUFFER = 64 << 20
 _BATCH_BYTES = 8 << 20
 _NO_TABLE = re.compile(r"Error during planning: table '(?:datafusion\.public\.)?(.+?)' not found")
+_WRAPPED = re.compile(r"^(External error: |LanceError\(IO\): |Generic N/A error: )+")
 _NO_COLUMN = re.compile(r"No field named \"?(.+?)\"?\. Valid fields are (.+?)\.?$")
 _COLUMN_MEANT = re.compile(r"No field named \"?(.+?)\"?\. Did you mean '(.+?)'\?\.?$")
 # Before the reason stands the filter, as the planner understood it.
@@ -151,7 +152,7 @@ def first_line(error: BaseException) -> str:
     """
     if is_said_by_a_store(error):
         return what_the_store_said(error)
-    line = str(error).strip().split("\n")[0].split(", /")[0].strip()
+    line = _WRAPPED.sub("", str(error).strip().split("\n")[0].split(", /")[0].strip())
     _, _, parsed = line.partition("(sql parser error: ")  # before it stands a statement that nobody wrote
     line = parsed.removesuffix(")").replace("found: EOF", "found the end") if parsed else line
     line = _FILTER_REPEATED.sub("", line)

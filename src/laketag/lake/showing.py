@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset
+from laketag.lake.explaining import explaining
 from laketag.lake.location import Location
 from laketag.lake.session import session_of
 from laketag.lake.staged import ROOT, StagedFiles
@@ -58,6 +59,7 @@ class ShowReport:
         return asdict(self)
 
 
+@explaining
 def show(
     uri: str, *, storage_options: Mapping[str, str] | None = None, version: int | str | None = None
 ) -> ShowReport:

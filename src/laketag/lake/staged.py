@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
@@ -19,15 +19,16 @@ ROOT = "_laketag"
 
 @contextmanager
 def without_empty_folders(location: Location) -> Iterator[None]:
-    """Drop a dataset's folder that the body made, and those in it, where they hold no file in the end."""
-    was_there = not location.is_local or os.path.exists(location.uri)
+    """Drop the folders that the body made for a dataset, above and below it, where no file is in them."""
+    place = Path(location.uri)
+    made = [each for each in (place, *place.parents) if location.is_local and not each.exists()]
     try:
         yield
     finally:
-        if not was_there:
-            for folder, _, _ in os.walk(location.uri, topdown=False):
-                with suppress(OSError):  # something is in it
-                    os.rmdir(folder)
+        below = [folder for folder, _, _ in os.walk(location.uri, topdown=False)] if made else []
+        for folder in (*below, *map(str, made)):
+            with suppress(OSError):  # something is in it
+                os.rmdir(folder)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from laketag.engines.local import Local
 from laketag.engines.protocol import Engine, Progress, Teller
 from laketag.errors import DatasetError, Interrupted, JobRefused
 from laketag.lake.dataset import open_dataset
+from laketag.lake.explaining import explaining
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.reading import check_filter
@@ -42,6 +43,7 @@ _FORMAT = 1
 """Raised when equal rows become other bytes: shards of two formats are not mixed."""
 
 
+@explaining
 def export(
     uri: str,
     pattern: str,

@@ -16,6 +16,7 @@ from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, creat
 from laketag.lake.answering import watching
 from laketag.lake.columns import delete_data_file
 from laketag.lake.dataset import open_dataset
+from laketag.lake.explaining import explaining
 from laketag.lake.lease import leased
 from laketag.lake.links import Link, note_links
 from laketag.lake.location import Location
@@ -45,6 +46,7 @@ IMPORTING = "importing"
 __all__ = ["ImportReport", "ImportSettings", "import_"]
 
 
+@explaining
 def import_(
     shards: Sequence[str],
     uri: str,

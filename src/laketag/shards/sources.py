@@ -7,10 +7,11 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 
 from laketag.errors import ShardNotFound, ShardRefused
+from laketag.lake.patience import at_once
 from laketag.shards import remote, web
 from laketag.shards.remote import ENDINGS
 from laketag.shards.shard import Shard
@@ -58,19 +59,11 @@ def places_of(names: Iterable[str]) -> list[str]:
 
 
 def _looked_up(names: Sequence[str], options: Mapping[str, str]) -> Iterator[Shard]:
-    given_up = threading.Event()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        try:
-            for shards in pool.map(lambda name: _found(name, options, given_up), names):
-                yield from shards
-        except BaseException:
-            # Whoever presses Ctrl-C is not to wait until the others have lost their patience.
-            given_up.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for shards in at_once(partial(_found, options), names, _AT_ONCE):
+        yield from shards
 
 
-def _found(name: str, options: Mapping[str, str], given_up: threading.Event) -> list[Shard]:
+def _found(options: Mapping[str, str], name: str, given_up: threading.Event) -> list[Shard]:
     if "://" in name:
         return remote.find(name, options, given_up)
     real = os.path.abspath(name)

@@ -18,6 +18,7 @@ from laketag.errors import ColumnError, JobRefused
 from laketag.lake import sql
 from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset, require_columns
+from laketag.lake.explaining import explaining
 from laketag.lake.location import Location
 from laketag.lake.reading import scan, values
 from laketag.taggers.digest import input_digest
@@ -74,6 +75,7 @@ class AdoptReport:
         return asdict(self)
 
 
+@explaining
 def adopt(
     uri: str,
     columns: str | Sequence[str],

@@ -11,6 +11,7 @@ from laketag.engines.protocol import Engine
 from laketag.errors import WrongUsage
 from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset
+from laketag.lake.explaining import explaining
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
@@ -29,6 +30,7 @@ from laketag.tagging.staging import AGAIN
 from laketag.tagging.underway import UnderWay
 
 
+@explaining
 def tag(
     uri: str,
     taggers: Sequence[Tagger | str],
