@@ -326,6 +326,22 @@ def test_small_shards_share_a_fragment_and_large_ones_are_split(tmp_path, uri):
     assert [fragment.count_rows() for fragment in lance.dataset(uri).get_fragments()] == [4, 4, 2]
 
 
+@pytest.mark.parametrize(
+    ("count", "megabytes", "tasks"), [(3, 10, 1), (16, 10, 6), (10, 100, 10), (100, 100, 50), (2, 900, 2)]
+)
+def test_work_is_divided_so_that_several_workers_have_some_and_fragments_stay_few(
+    tmp_path, uri, count, megabytes, tasks
+):
+    for number in range(count):
+        with open(tmp_path / f"{number:03}.tar", "wb") as file:
+            file.truncate(megabytes << 20)
+
+    job = plan.plan(find_shards([str(tmp_path)]), Location.of(uri), PLAIN)
+
+    assert len(job.tasks()) == tasks
+    assert [shard for task in job.tasks() for shard in task.shards] == list(job.shards)
+
+
 def test_columns_that_appear_late_lose_no_row(tmp_path, uri):
     members = [sample(f"{i}", **({"png": b"P"} if i > 1500 else {})) for i in range(2500)]
 

@@ -22,6 +22,8 @@ from laketag.shards.shard import Shard
 
 TASK_BYTES = 256 << 20
 """Small shards are read together up to this size, so that many of them do not make as many fragments."""
+_LEAST, _TASKS = 32 << 20, 8
+"""An import of less is divided all the same, so that several workers have something to do."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +44,30 @@ class Job:
         shards = [(shard.url, shard.size, shard.modified, shard.etag) for shard in self.pending.shards]
         have = {url: sorted(keys) for url, keys in sorted(self.pending.have.items())}
         form = {**asdict(self.form), "blobs": sorted(self.form.blobs), "plain": sorted(self.form.plain)}
-        return hashlib.sha256(json.dumps([shards, have, form]).encode()).hexdigest()[:32]
+        groups = [len(group) for group in self.groups]
+        return hashlib.sha256(json.dumps([shards, have, form, groups]).encode()).hexdigest()[:32]
 
     @property
     def folder(self) -> str:
         """Where the job stages; nowhere in a dry run."""
         return "" if self.settings.dry_run else f"import-{self.digest}"
 
-    def tasks(self) -> list[ImportTask]:
-        """Group the shards: a large one alone, small ones together."""
+    @property
+    def groups(self) -> list[list[Shard]]:
+        """Which shards are read together: a large one alone, small ones in order."""
         groups: list[list[Shard]] = []
-        size = 0
+        total, size = sum(shard.size for shard in self.pending.shards), 0
+        most = min(TASK_BYTES, max(_LEAST, total // _TASKS))
         for shard in self.pending.shards:
-            if not groups or size + shard.size > TASK_BYTES:
+            if not groups or size + shard.size > most:
                 groups.append([])
                 size = 0
             groups[-1].append(shard)
             size += shard.size
+        return groups
+
+    def tasks(self) -> list[ImportTask]:
+        """Make a task of each group."""
         folder, have = self.folder, self.pending.have
         return [
             ImportTask(
@@ -70,7 +79,7 @@ class Job:
                 {s.url: have[s.url] for s in group if s.url in have},
                 self.existing,
             )
-            for index, group in enumerate(groups)
+            for index, group in enumerate(self.groups)
         ]
 
 
