@@ -26,6 +26,7 @@ FRAGMENT_BYTES = 2 << 30
 _BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 1000
 _PART_BYTES = 32 << 20
+_ROOM = 60  # what a short text takes beside its bytes
 
 
 @dataclass
@@ -47,7 +48,8 @@ class FragmentWriter:
     _file: DataFileWriter | BlobFileWriter | None = None
     _rows: int = 0
     _bytes: int = 0
-    _texts: list[Sample] = field(default_factory=list)
+    _texts: dict[str, list[Any]] = field(default_factory=dict)
+    """Keys and text of the rows, by column: so many samples would keep the garbage collector busy."""
     _text_size: int = 0
     _parts: list[str] = field(default_factory=list)
     _typed_file: TypedWriter = field(init=False)
@@ -102,11 +104,17 @@ class FragmentWriter:
             self._file.write(batch)
         self._rows += table.num_rows
         self._bytes += self._size
-        self._texts += [sample for _, sample in self._samples]
-        self._text_size += sum(_text_bytes(sample) for _, sample in self._samples)
+        for column, values in self._text_columns().items():
+            self._texts.setdefault(column, []).extend(values)
+            self._text_size += sum(_ROOM + len(value) for value in values if value is not None)
         self._samples, self._size = [], 0
         if self._text_size >= _PART_BYTES:
             self._stage_part()
+
+    def _text_columns(self) -> dict[str, list[Any]]:
+        samples = [sample for _, sample in self._samples]
+        texts = {column: [each.members.get(column) for each in samples] for column in TEXT_COLUMNS}
+        return {KEY: [sample.key for sample in samples], **texts}
 
     def _table(self) -> pa.Table:
         samples = self._samples
@@ -140,15 +148,12 @@ class FragmentWriter:
 
     def _stage_part(self) -> None:
         name = f"part-{uuid.uuid4().hex}.lance"
-        texts: dict[str, list[Any]] = {
-            column: [each.members.get(column) for each in self._texts] for column in TEXT_COLUMNS
-        }
-        columns = {KEY: pa.array([sample.key for sample in self._texts], pa.string())}
-        columns |= {column: pa.array(values, pa.binary()) for column, values in texts.items()}
+        kinds = {KEY: pa.string(), **dict.fromkeys(TEXT_COLUMNS, pa.binary())}
+        columns = {column: pa.array(self._texts[column], kind) for column, kind in kinds.items()}
         self.written += self.staged.write(name, pa.table(columns))
-        self._typed_file.write(texts, self.typed())
+        self._typed_file.write(self._texts, self.typed())
         self._parts.append(name)
-        self._texts, self._text_size = [], 0
+        self._texts, self._text_size = {}, 0
 
     def _finish(self) -> None:
         if self._file is None:
@@ -160,7 +165,3 @@ class FragmentWriter:
         names = [each.name for each in ROW_FIELDS] + self._columns
         self.pieces.append(Piece(file.name, file.size, file.rows, tuple(names), tuple(self._parts), typed))
         self._file, self._rows, self._bytes, self._parts = None, 0, 0, []
-
-
-def _text_bytes(sample: Sample) -> int:
-    return 200 + sum(map(len, sample.members.values()))

@@ -12,6 +12,7 @@ from laketag.shards.json_types import Type, to_arrow
 
 MAX_PARSED = 64 << 20
 """Longer JSON texts are kept, but not taken apart."""
+_DECODER, _BLANKS = json.JSONDecoder(), " \t\n\r"
 
 
 class Unreadable(Exception):
@@ -29,13 +30,21 @@ def parse(raw: bytes) -> dict[str, Any]:
     try:
         # What begins so is UTF-8, and to look for other encodings takes a while.
         is_plain = raw[:1] == b"{" and raw[1:2] != b"\0"
-        value = json.loads(raw.decode(errors="surrogatepass") if is_plain else raw)
+        value = _object(raw.decode(errors="surrogatepass")) if is_plain else json.loads(raw)
     except RecursionError:
         raise Unreadable("the JSON is nested too deeply") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise Unreadable(f"not JSON ({_without_place(error)})") from None
     if not isinstance(value, dict):
         raise Unreadable(f"the JSON is {_NAMES[type(value)]}, no object")
+    return value
+
+
+def _object(text: str) -> Any:
+    """Read JSON as `json.loads` does, but look for blanks around it only where there is something."""
+    value, end = _DECODER.raw_decode(text)
+    if end != len(text) and text[end:].strip(_BLANKS):
+        raise ValueError("Extra data")
     return value
 
 

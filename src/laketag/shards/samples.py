@@ -22,7 +22,6 @@ TEXT_COLUMNS = ("json", "txt", "cls")
 """Members whose columns get their types when all shards are known."""
 TWICE = "a second member of this key and extension; the first is kept"
 JOINED = "its members are not adjacent in the shard; they were joined"
-_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 _RESERVED = re.compile(r"__[^/]*__")
 
 
@@ -68,11 +67,11 @@ class Unordered(Exception):
 @lru_cache(maxsize=1)  # asked twice in a row: whether to read a member, and where it belongs
 def split_name(name: str) -> tuple[str, str] | str:
     """Split a member's name into key and column, or say why it belongs to no sample."""
-    parts = _NAME.fullmatch(name)
-    if parts is None or parts[1].endswith("/"):
-        is_hidden = name.rpartition("/")[2].startswith(".")
-        return "a hidden file" if is_hidden else "its name has no extension"
-    key, extension = parts[1], parts[2]
+    folder, slash, rest = name.rpartition("/")
+    stem, dot, extension = rest.partition(".")
+    if not stem or not dot:
+        return "a hidden file" if dot else "its name has no extension"
+    key = folder + slash + stem
     # Only whole path components count: `__init__` is one, `__a` is not.
     if "__" in key and any(_RESERVED.fullmatch(part) for part in key.split("/")):
         return "its name is reserved (__...__) and makes no sample"
