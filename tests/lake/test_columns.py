@@ -12,6 +12,7 @@ from lance.file import LanceFileWriter
 
 from datasets import make
 from laketag.errors import CommitError
+from laketag.lake import columns
 from laketag.lake.columns import ColumnFile, open_verified, write_column_file, write_verified
 from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import path_of
@@ -48,9 +49,12 @@ def test_a_short_file_and_a_mistyped_file_are_refused(tmp_path: Path) -> None:
     ],
     ids=["other values", "nulls"],
 )
+@pytest.mark.parametrize("is_small", [True, False], ids=["small", "large"])
 def test_a_file_that_reads_back_other_than_it_was_written_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: pa.Array, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: pa.Array, said: str, is_small: bool
 ) -> None:
+    if not is_small:
+        monkeypatch.setattr(columns, "_WHOLE_BYTES", 0)
     dataset, location = make(tmp_path), Location.of(str(tmp_path))
     real = LanceFileWriter.write_batch
     wrong = pa.record_batch([written], names=["SCORE"])
@@ -58,6 +62,31 @@ def test_a_file_that_reads_back_other_than_it_was_written_is_refused(
 
     with pytest.raises(CommitError, match=said):
         write_verified(location, dataset.data_storage_version, SCHEMA, [batch(100)], rows=100)
+
+
+def test_every_value_of_a_small_file_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, location = make(tmp_path), Location.of(str(tmp_path))
+    real = LanceFileWriter.write_batch
+    wrong = pa.record_batch([pa.array([*range(56), 0, *range(57, 100)], FLOAT)], names=["SCORE"])
+    monkeypatch.setattr(LanceFileWriter, "write_batch", lambda writer, _: real(writer, wrong))
+
+    with pytest.raises(CommitError, match="does not hold the values of 'SCORE'"):
+        write_verified(location, dataset.data_storage_version, SCHEMA, [batch(100)], rows=100)
+
+
+def test_a_file_that_grows_large_is_sampled_from_its_first_row_on(tmp_path: Path) -> None:
+    dataset, location = make(tmp_path), Location.of(str(tmp_path))
+    witness = columns._Witness()
+    batches = [batch(100_000), batch(100_000), batch(100_000)]
+
+    assert list(witness.watched(batches)) == batches
+    assert witness.whole is None
+    assert witness.rows[:2] == [0, 12_500]
+    assert witness.rows[-1] == 299_999
+    vectors = pa.array([[float(n)] * 4 for n in range(100_000)], pa.list_(FLOAT, 4))
+    both = pa.record_batch([vectors, batch(100_000)["SCORE"]], names=["VECTOR", "SCORE"])
+    file = write_verified(location, dataset.data_storage_version, both.schema, [both], rows=100_000)
+    assert file.rows == 100_000
 
 
 def test_values_that_are_no_number_are_equal_to_themselves(tmp_path: Path) -> None:

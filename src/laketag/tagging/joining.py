@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -89,21 +89,29 @@ class Joining:
     def join(self, dataset: LanceDataset, made: Made, group: Sequence[Place]) -> int:
         """Add the files of neighbours to those that are made; returns how many these are."""
         readers = [Reader(staging, job.columns.names) for job, staging in self.jobs]
-        columns = pa.schema([column for job, _ in self.jobs for column in job.columns])
         for place in group:
-            rows = place.ranges[0].stop
             batches = self._batches(dataset, place, readers)
-            made[place.key] = write_verified(self.location, self.storage_version, columns, batches, rows=rows)
+            made[place.key] = write_verified(
+                self.location, self.storage_version, self.columns, batches, rows=place.ranges[0].stop
+            )
         return len(group)
+
+    @cached_property
+    def columns(self) -> pa.Schema:
+        """What a file holds: all jobs' columns, without what is said of them."""
+        return pa.schema([pa.field(c.name, c.type) for job, _ in self.jobs for c in job.columns])
+
+    @cached_property
+    def _step(self) -> int:
+        """How many rows are put together at a time."""
+        return max(_LEAST_ROWS, min(_MOST_ROWS, _BYTES // sum(map(_width, self.columns.types))))
 
     def _batches(
         self, dataset: LanceDataset, place: Place, readers: Sequence[Reader]
     ) -> Iterator[pa.RecordBatch]:
-        bare = pa.schema([pa.field(c.name, c.type) for job, _ in self.jobs for c in job.columns])
-        step = max(_LEAST_ROWS, min(_MOST_ROWS, _BYTES // sum(map(_width, bare.types))))
         end = place.ranges[0].stop
-        for start in range(0, end, step):
-            stop = min(start + step, end)
+        for start in range(0, end, self._step):
+            stop = min(start + self._step, end)
             columns: list[pa.Array] = []
             for number, (job, _) in enumerate(self.jobs):
                 piece = replace(place.ranges[number], start=start, stop=stop)
@@ -111,7 +119,7 @@ class Joining:
                 here = [part for part in place.staged[number] if part.start < stop and start < part.stop]
                 tables = chain(_old(dataset, piece, held), readers[number].tables(here))
                 columns += _joined(tables, piece, job.columns)
-            yield pa.record_batch(columns, schema=bare)
+            yield pa.record_batch(columns, schema=self.columns)
 
 
 def _old(dataset: LanceDataset, piece: RowRange, held: Sequence[str]) -> Iterator[pa.Table]:
