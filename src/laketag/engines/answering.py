@@ -49,7 +49,13 @@ def packed(fn: Any, py_files: Sequence[str] = ()) -> bytes:
 
 def packed_tasks(tasks: Sequence[Any]) -> list[bytes]:
     """Pickle each task with its place."""
-    return [cloudpickle.dumps(pair) for pair in enumerate(tasks)]
+    return [packed_task(index, task) for index, task in enumerate(tasks)]
+
+
+def packed_task(index: int, task: Any) -> bytes:
+    """Pickle a task with its place."""
+    pickled: bytes = cloudpickle.dumps((index, task))
+    return pickled
 
 
 def answer(pickled: bytes, pair: bytes) -> Answer:

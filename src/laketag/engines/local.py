@@ -13,11 +13,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cloudpickle
 
-from laketag.engines.answering import Answer, packed, packed_tasks, value_of
+from laketag.engines.answering import Answer, packed, packed_task, value_of
 from laketag.engines.protocol import Workers, unheard
 from laketag.errors import WorkerLost
 
@@ -42,7 +42,7 @@ class Local:
         """Yield each task's result as it comes; see `Engine.run`."""
         if not tasks:
             return
-        pool = _Pool(packed(fn), packed_tasks(tasks), self.tries, tell)
+        pool = _Pool(packed(fn), tasks, self.tries, tell)
         try:
             for number in range(min(self.workers, len(tasks))):
                 pool.start(number)
@@ -64,7 +64,8 @@ class _Worker:
 @dataclass
 class _Pool:
     fn: bytes
-    tasks: list[bytes]
+    tasks: Sequence[Any]
+    """Each is pickled where it is given out, so that workers start meanwhile."""
     tries: int
     tell: Callable[[Workers], None]
     lost: int = 0
@@ -101,8 +102,9 @@ class _Pool:
         worker.index = self.waiting.popleft()
         self.tried[worker.index] += 1
         self.busy[worker.connection] = worker
+        task = packed_task(worker.index, self.tasks[worker.index])
         with suppress(ConnectionError):
-            worker.connection.send_bytes(self.tasks[worker.index])
+            worker.connection.send_bytes(task)
 
     def answers(self) -> Iterator[Answer]:
         """Wait for workers; give the next task to those that answered, replace those that died."""

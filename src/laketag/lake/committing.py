@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
-from laketag.lake.dataset import all_ids, leaf_ids, open_dataset, path_of
+from laketag.lake.dataset import all_ids, fragments_of, leaf_ids, open_dataset, path_of
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.session import many
@@ -228,7 +228,7 @@ def _operation(
     leaves = [leaf for column in columns for leaf in leaf_ids(schema.field(column.name), column.type)]
     held = modified if dataset.data_storage_version == "2.0" else leaves
     files = {unit.fragment: unit.file for unit in units}
-    fragments = [fragment.metadata for fragment in dataset.get_fragments()]
+    fragments = [fragment.metadata for fragment in dataset.get_fragments()]  # our own: they are changed here
     for fragment in fragments:
         if fragment.id in files:
             made = _data_file(files[fragment.id], held, dataset.data_storage_version)
@@ -252,8 +252,9 @@ def _extended(dataset: LanceDataset, columns: pa.Schema) -> tuple[Any, str]:
     def nulls(batch: pa.RecordBatch) -> pa.RecordBatch:
         return pa.record_batch([pa.nulls(batch.num_rows, f.type) for f in columns], schema=columns)
 
-    smallest = min(dataset.get_fragments(), key=lambda fragment: fragment.metadata.num_rows)
-    extended, schema = smallest.merge_columns(nulls, columns=[])
+    smallest = min(fragments_of(dataset), key=lambda fragment: fragment.num_rows)
+    fragment: Any = dataset.get_fragment(smallest.id)
+    extended, schema = fragment.merge_columns(nulls, columns=[])
     return schema, path_of(extended.files[-1])
 
 

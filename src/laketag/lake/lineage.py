@@ -59,21 +59,27 @@ def moves(
             yield Replacement(version, _came_with(dataset, version, columns))
 
 
-def rewrites(dataset: LanceDataset, columns: Sequence[str], since: int = 0) -> list[Rewrite]:
+def rewrites(
+    dataset: LanceDataset, columns: Sequence[str], since: int = 0, but: frozenset[int] = frozenset()
+) -> list[Rewrite]:
     """List the compactions after a version, as `moves` does."""
     import lance
 
     ids = column_ids(dataset, columns)
     return [
         one
-        for version, operation in _operations(dataset, since)
+        for version, operation in _operations(dataset, since, but)
         if isinstance(operation, lance.LanceOperation.Rewrite)
         for one in _rewrites(version, operation, ids)
     ]
 
 
 def rewritten(
-    dataset: LanceDataset, columns: Sequence[str], known: frozenset[str], since: int
+    dataset: LanceDataset,
+    columns: Sequence[str],
+    known: frozenset[str],
+    since: int,
+    but: frozenset[int] = frozenset(),
 ) -> frozenset[str]:
     """Follow compaction: name the sources that were made of known ones and of nothing else.
 
@@ -82,13 +88,14 @@ def rewritten(
         columns: their data files are the sources in question.
         known: sources to begin with.
         since: the version at which they were known.
+        but: versions that are not looked at.
 
     Returns the sources that came about; a transaction that was cleaned away explains nothing.
     """
     found: set[str] = set()
     if not known:
         return frozenset()
-    for rewrite in rewrites(dataset, columns, since):
+    for rewrite in rewrites(dataset, columns, since, but):
         if all(rows.source in known or rows.source in found for rows in rewrite.old):
             found.update(rows.source for rows in rewrite.new)
     return frozenset(found)
@@ -109,11 +116,11 @@ def _sources(dataset: LanceDataset, version: int, columns: Sequence[str]) -> fro
     return frozenset(rows.source for rows in ranges_of(there, columns))
 
 
-def is_restored(dataset: LanceDataset, since: int) -> bool:
-    """Whether an earlier version was made the latest one after a version."""
+def is_restored(dataset: LanceDataset, since: int, but: frozenset[int] = frozenset()) -> bool:
+    """Whether an earlier version was made the latest one after a version; those in `but` did not."""
     import lance
 
-    made = (operation for _, operation in _operations(dataset, since))
+    made = (operation for _, operation in _operations(dataset, since, but))
     return any(isinstance(operation, lance.LanceOperation.Restore) for operation in made)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from laketag.errors import BadSQL
 from laketag.lake import sql
-from laketag.lake.dataset import column_ids, source
+from laketag.lake.dataset import column_ids, fragments_of, source
 from laketag.lake.patience import explained, is_said_by_a_store, what_the_store_said
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class RowRange:
     stop: int
     """One past the last."""
 
+    def __reduce__(self) -> tuple[type[RowRange], tuple[int, str, int, int]]:
+        """Pickle by the values alone: a commit sends one for each fragment, and a dataclass's own way is slow."""
+        return RowRange, (self.fragment, self.source, self.start, self.stop)
+
     @property
     def first_address(self) -> int:
         """The row address of the first row."""
@@ -52,9 +56,7 @@ class RowRange:
 def ranges_of(dataset: LanceDataset, columns: Sequence[str]) -> list[RowRange]:
     """List every fragment from end to end, with the data files that hold some columns."""
     ids = column_ids(dataset, columns)
-    # Each look at a fragment's metadata makes all of it anew.
-    found = [fragment.metadata for fragment in dataset.get_fragments()]
-    return [RowRange(each.id, source(each, ids), 0, each.physical_rows) for each in found]
+    return [RowRange(each.id, source(each, ids), 0, each.physical_rows) for each in fragments_of(dataset)]
 
 
 def whole(dataset: LanceDataset, fragment_id: int) -> RowRange:
@@ -64,9 +66,8 @@ def whole(dataset: LanceDataset, fragment_id: int) -> RowRange:
 
 def row_bytes(dataset: LanceDataset) -> int:
     """Estimate a row's size from the data files of the first fragment."""
-    for fragment in dataset.get_fragments():
-        metadata = fragment.metadata
-        return sum(file.file_size_bytes or 0 for file in metadata.files) // max(1, metadata.physical_rows)
+    for first in fragments_of(dataset)[:1]:
+        return sum(file.file_size_bytes or 0 for file in first.files) // max(1, first.physical_rows)
     return 0
 
 

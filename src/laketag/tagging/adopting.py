@@ -39,7 +39,7 @@ from laketag.tagging.job import (
 )
 from laketag.tagging.labelling import dataset_at
 from laketag.tagging.plan import Chunk
-from laketag.tagging.preparing import Jobs, inputs_of, plan
+from laketag.tagging.preparing import Jobs, inputs_of, look, plan
 from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import ADOPTED
 from laketag.tagging.task import Done, Task, Wanted
@@ -198,15 +198,17 @@ def _digests_committed(
     has_states = all(name in dataset.schema.names for name in job.states)
     some = [job.digest_column] if has_states else labels
     rows = Rows(where=" or ".join(f"{sql.quote(name)} is not null" for name in some))
-    run = plan(location, dataset, Jobs((states,), inputs, ADOPTED), rows=rows, settings=settings)
-    if not run.rows:
+    seen = look(location, dataset, Jobs((states,), inputs, ADOPTED), rows=rows, settings=settings)
+    if not seen.rows:
         raise JobRefused(f"no row has a label in {', '.join(labels)}; drop them, and `tag` makes them")
+    run = plan(seen, settings)
     under_way = UnderWay(run, replace(settings, max_error_rate=1.0))
     with pinned(location, dataset.version, job.digest, settings.part):
         under_way.compute(Digest(run.compute, labels, has_states), engine)
         under_way.commit()
     after = open_dataset(location, under_way.outcome.version)
-    known = known_after(dataset, after, states, run.checked[0], is_whole=False)
+    own = under_way.outcome.own
+    known = known_after(dataset, after, states, seen.checked[0], is_whole=False, own=own)
     write_checked(location, job, known)
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from laketag.engines.local import Local
 from laketag.errors import CommitError, DatasetError
 from laketag.lake.committing import FragmentColumns, delete_unused
-from laketag.lake.dataset import column_ids, open_dataset, path_of
+from laketag.lake.dataset import column_ids, fragments_of, open_dataset, path_of
 from laketag.lake.location import Location
 from laketag.lake.reading import ranges_of, scan
 from laketag.lake.session import many
@@ -144,10 +144,8 @@ class Assembly:
         """List the fragments that some job has staged labels for."""
         fields = set(column_ids(dataset, [name for names in held for name in names]))
         label_files = {
-            each.fragment_id: tuple(
-                path_of(file) for file in each.metadata.files if fields & set(file.fields)
-            )
-            for each in (dataset.get_fragments() if fields else ())
+            each.id: tuple(path_of(file) for file in each.files if fields & set(file.fields))
+            for each in (fragments_of(dataset) if fields else ())
         }
         places = []
         for ranges in zip(*(ranges_of(dataset, one.job.reads) for one in self.jobs), strict=True):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from laketag.lake.dataset import data_file, field_id
+from laketag.lake.dataset import data_file, field_id, fragments_of
 from laketag.lake.lineage import is_restored, rewritten
 from laketag.lake.location import Location
 from laketag.lake.reading import ranges_of
@@ -66,7 +66,13 @@ def suspects(dataset: LanceDataset, job: Job, checked: Checked) -> frozenset[int
 
 
 def known_after(
-    before: LanceDataset, after: LanceDataset, job: Job, checked: Checked, *, is_whole: bool
+    before: LanceDataset,
+    after: LanceDataset,
+    job: Job,
+    checked: Checked,
+    *,
+    is_whole: bool,
+    own: frozenset[int],
 ) -> Checked:
     """Say what is known once a run has ended.
 
@@ -79,15 +85,16 @@ def known_after(
         job: whose labels they are.
         checked: what was known before.
         is_whole: whether the run went over all rows.
+        own: the versions that the run made: they compacted and restored nothing.
     """
     if not set(_columns(job)) <= set(after.schema.names):
         return Checked(after.version)
-    kept = frozenset() if is_whole else _known(after, job, checked)
-    if is_restored(after, before.version):  # labels of any age may be back
+    kept = frozenset() if is_whole else _known(after, job, checked, own)
+    if is_restored(after, before.version, own):  # labels of any age may be back
         return Checked(after.version, kept)
     doubtful = frozenset() if is_whole else suspects(before, job, checked)
     right = frozenset(r.source for r in ranges_of(before, job.reads) if r.fragment not in doubtful)
-    right |= rewritten(after, job.reads, right, before.version)
+    right |= rewritten(after, job.reads, right, before.version, own)
     seen = zip(ranges_of(after, job.reads), ranges_of(after, _columns(job)), strict=True)
     return Checked(after.version, kept | {both.source for inputs, both in seen if inputs.source in right})
 
@@ -96,14 +103,16 @@ def _columns(job: Job) -> tuple[str, ...]:
     return (*job.reads, job.digest_column)
 
 
-def _known(dataset: LanceDataset, job: Job, checked: Checked) -> frozenset[str]:
-    return checked.sources | rewritten(dataset, _columns(job), checked.sources, checked.version)
+def _known(
+    dataset: LanceDataset, job: Job, checked: Checked, own: frozenset[int] = frozenset()
+) -> frozenset[str]:
+    return checked.sources | rewritten(dataset, _columns(job), checked.sources, checked.version, own)
 
 
 def _labelled(dataset: LanceDataset, job: Job) -> frozenset[int]:
     """Name the fragments that have a data file with the job's labels."""
     field = field_id(dataset.lance_schema, job.digest_column)
-    return frozenset(f.fragment_id for f in dataset.get_fragments() if data_file(f.metadata, field))
+    return frozenset(each.id for each in fragments_of(dataset) if data_file(each, field))
 
 
 def _folder(location: Location, job: Job) -> StagedFiles:

@@ -107,7 +107,7 @@ def _staged_jobs(run: Run, indexes: Sequence[Index], own: frozenset[int]) -> lis
 
 def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Outcome:
     location, before = run.compute.location, run.compute.version
-    errors, failed, rows = _judged(open_dataset(location, before), staged, settings.max_error_rate)
+    errors, failed, rows = _judged(run.look.dataset, staged, settings.max_error_rate)
     if not any(one.index.by_source for one in staged):
         return Outcome(before)
     assembly = Assembly(location, staged, _teller(settings.progress))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from laketag.errors import DatasetError
-from laketag.lake.dataset import open_dataset
+from laketag.lake.dataset import fragments_of, open_dataset
 from laketag.lake.lineage import Rewrite, moves
 from laketag.lake.reading import RowRange, address, ranges_of, row_bytes, scan
 from laketag.taggers.digest import input_digest
@@ -138,7 +138,7 @@ class Moved:
             first += len(live)
 
     def _not_live(self, there: Mapping[str, RowRange]) -> Iterator[pa.Table]:
-        deletions = {each.fragment_id: each.num_deletions for each in self.dataset.get_fragments()}
+        deletions = {each.id: each.num_deletions for each in fragments_of(self.dataset)}
         for source, parts in self.index.by_source.items():
             if source not in there and source in self.compacted:
                 continue

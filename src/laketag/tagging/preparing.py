@@ -31,19 +31,22 @@ _LEAST_CHUNK_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Run:
-    """All that a run needs to know, before it begins."""
+class Look:
+    """What there is to do in a version of the dataset, before anything is held for it."""
 
+    dataset: LanceDataset
+    """Pinned to the version."""
     compute: Compute
-    tasks: tuple[Task, ...]
-    staged: tuple[Index, ...]
-    """For each job, what an earlier, broken run left."""
     rows: int
     """Rows selected."""
     missing: int
     """Rows selected that lack committed labels."""
+    end: End | None
+    """Where a limit cuts."""
     checked: tuple[Checked, ...]
     """For each job, the sources known before the run."""
+    suspects: tuple[frozenset[int], ...]
+    """For each job, the fragments whose labels may be stale."""
     is_whole: bool
     """Whether the run goes over all rows."""
 
@@ -51,6 +54,31 @@ class Run:
     def jobs(self) -> tuple[Job, ...]:
         """One per tagger."""
         return self.compute.jobs
+
+    @property
+    def has_work(self) -> bool:
+        """Whether some row lacks a label, or may have a stale one."""
+        return self.missing > 0 or any(self.suspects)
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run needs to know, before it begins."""
+
+    look: Look
+    tasks: tuple[Task, ...] = ()
+    staged: tuple[Index, ...] = ()
+    """For each job, what an earlier, broken run left."""
+
+    @property
+    def compute(self) -> Compute:
+        """What workers do with a task."""
+        return self.look.compute
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """One per tagger."""
+        return self.look.jobs
 
 
 @dataclass(frozen=True)
@@ -90,24 +118,14 @@ def jobs_of(schema: pa.Schema, taggers: Sequence[Tagger], rows: Rows, settings: 
     return Jobs(jobs, inputs, AGAIN)
 
 
-def plan(
-    location: Location,
-    dataset: LanceDataset,
-    todo: Jobs,
-    *,
-    rows: Rows,
-    settings: TagSettings,
-    is_look: bool = False,
-) -> Run:
-    """Find out what there is to do, without reading an image; a mere look leaves out what is staged.
+def look(location: Location, dataset: LanceDataset, todo: Jobs, *, rows: Rows, settings: TagSettings) -> Look:
+    """Find out which rows lack labels, without reading an image.
 
     Raises:
         BadSQL: the filter cannot be run.
     """
     jobs, counts = todo.jobs, todo.work == LABELS
     labelled = tuple(counts and has_columns(job, dataset.schema) for job in jobs)
-    chunk_rows = _chunk_rows([job.tagger for job in jobs], settings)
-    is_whole = rows.is_whole and settings.slice is None
     selected, missing, end = _selection(dataset, rows, jobs if all(labelled) else ())
     checked = tuple(read_checked(location, job) for job in jobs)
     suspect = tuple(
@@ -128,18 +146,32 @@ def plan(
         batch_size=settings.batch_size,
         row_bytes=row_bytes(dataset),
     )
-    if missing == 0 and not any(suspect):
-        return Run(compute, (), (), selected, 0, checked, is_whole)
+    is_whole = rows.is_whole and settings.slice is None
+    return Look(dataset, compute, selected, missing, end, checked, suspect, is_whole)
+
+
+def plan(seen: Look, settings: TagSettings, *, counts_staged: bool = True) -> Run:
+    """Cut what there is to do into tasks.
+
+    Args:
+        seen: what there is to do.
+        settings: the size of chunks, and the slice.
+        counts_staged: whether what a broken run left is looked for; without it, it is to be done again.
+    """
+    if not seen.has_work:
+        return Run(seen)
+    dataset, jobs, compute = seen.dataset, seen.jobs, seen.compute
     indexes = tuple(
-        Index() if is_look else _staged(dataset, job, compute.staging(number)).of_slice(settings.slice)
+        _staged(dataset, job, compute.staging(number)).of_slice(settings.slice) if counts_staged else Index()
         for number, job in enumerate(jobs)
     )
     ranges = {reads: ranges_of(dataset, reads) for reads in {job.reads for job in jobs}}
     sources = [{part.fragment: part.source for part in ranges[job.reads]} for job in jobs]
-    every = chunks_of(ranges[jobs[0].reads], chunk_rows, end)
+    chunk_rows = _chunk_rows([job.tagger for job in jobs], settings)
+    every = chunks_of(ranges[jobs[0].reads], chunk_rows, seen.end)
     chunks = [chunk for chunk in every if is_in_slice(chunk.key, settings.slice)]
-    tasks = tuple(_task(group, indexes, suspect, sources) for group in grouped(chunks))
-    return Run(compute, tasks, indexes, selected, missing, checked, is_whole)
+    tasks = tuple(_task(group, indexes, seen.suspects, sources) for group in grouped(chunks))
+    return Run(seen, tasks, indexes)
 
 
 def inputs_of(

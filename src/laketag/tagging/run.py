@@ -22,7 +22,7 @@ from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute
 from laketag.tagging.holding import leased_jobs, pinned
 from laketag.tagging.job import ADOPTED_FROM, PROVENANCE_KEY, made_by
-from laketag.tagging.preparing import Run, jobs_of, plan
+from laketag.tagging.preparing import Run, jobs_of, look, plan
 from laketag.tagging.report import TagReport
 from laketag.tagging.sampling import estimate
 from laketag.tagging.settings import Rows, TagSettings
@@ -73,22 +73,25 @@ def tag(
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
     todo = jobs_of(dataset.schema, found, rows, settings)
-    look = plan(location, dataset, todo, rows=rows, settings=settings, is_look=True)
-    if settings.dry_run or not look.tasks:
-        report = _report(look, UnderWay(look, settings), started)
-        return _with_estimate(report, look, engine, settings.price_per_hour) if look.tasks else report
+    seen = look(location, dataset, todo, rows=rows, settings=settings)
+    if settings.dry_run or not seen.has_work:
+        run = plan(seen, settings, counts_staged=False)
+        report = _report(UnderWay(run, settings), started)
+        return _with_estimate(report, run, engine, settings.price_per_hour) if run.tasks else report
     # Now, not after hours of work that could not be committed.
     require_put_if_absent(location)
     tars = require_links(location)
     with leased_jobs(location, todo.jobs, settings.part):
-        # Planned again: until the lease was held, another run of the job may have ended.
-        dataset = open_dataset(location)
-        todo = jobs_of(dataset.schema, found, rows, settings)
-        run = plan(location, dataset, todo, rows=rows, settings=settings)
+        # Until the lease was held, another run of the job may have ended.
+        latest = open_dataset(location)
+        if latest.version != dataset.version:
+            todo = jobs_of(latest.schema, found, rows, settings)
+            seen = look(location, latest, todo, rows=rows, settings=settings)
+        run = plan(seen, settings)
         under_way = UnderWay(run, settings)
         if run.tasks:
             _work(under_way, engine)
-    return replace(_report(run, under_way, started), tars=tars if under_way.total.computed else 0)
+    return replace(_report(under_way, started), tars=tars if under_way.total.computed else 0)
 
 
 def _work(under_way: UnderWay, engine: Engine) -> None:
@@ -101,7 +104,7 @@ def _work(under_way: UnderWay, engine: Engine) -> None:
         if settings.stage_only:
             return
         under_way.commit()
-        if run.compute.work == AGAIN and run.is_whole and not settings.commit_only:
+        if run.compute.work == AGAIN and run.look.is_whole and not settings.commit_only:
             _disown(run)
         _note_what_is_known(under_way)
 
@@ -119,7 +122,7 @@ def _check_devices(devices: Sequence[str], engine: Engine) -> None:
 
 
 def _with_estimate(report: TagReport, run: Run, engine: Engine, price: float | None) -> TagReport:
-    placed = replace(run, compute=_with_threads(run.compute, engine))
+    placed = replace(run, look=replace(run.look, compute=_with_threads(run.compute, engine)))
     return replace(report, estimate=estimate(placed, engine, price))
 
 
@@ -144,26 +147,26 @@ def _disown(run: Run) -> None:
 
 
 def _note_what_is_known(under_way: UnderWay) -> None:
-    run = under_way.run
+    run, seen, outcome = under_way.run, under_way.run.look, under_way.outcome
     location = run.compute.location
-    before = open_dataset(location, run.compute.version)
-    after = open_dataset(location, under_way.outcome.version)
-    is_whole = run.is_whole and not under_way.settings.commit_only
-    for job, checked in zip(run.jobs, run.checked, strict=True):
-        known = known_after(before, after, job, checked, is_whole=is_whole)
+    after = open_dataset(location, outcome.version)
+    is_whole = seen.is_whole and not under_way.settings.commit_only
+    for job, checked in zip(run.jobs, seen.checked, strict=True):
+        known = known_after(seen.dataset, after, job, checked, is_whole=is_whole, own=outcome.own)
         if known.sources != checked.sources:
             write_checked(location, job, known)
 
 
-def _skipped(run: Run, under_way: UnderWay) -> int:
+def _skipped(under_way: UnderWay) -> int:
     """Count the rows that were looked at and have labels now, those of this command included."""
     if under_way.total.tasks:
         return under_way.total.seen
-    return run.rows - run.missing + min(run.missing, under_way.outcome.rows)
+    seen = under_way.run.look
+    return seen.rows - seen.missing + min(seen.missing, under_way.outcome.rows)
 
 
-def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
-    total, outcome = under_way.total, under_way.outcome
+def _report(under_way: UnderWay, started: float) -> TagReport:
+    run, total, outcome = under_way.run, under_way.total, under_way.outcome
     seconds = time.monotonic() - started
     return TagReport(
         uri=run.compute.location.uri,
@@ -171,9 +174,9 @@ def _report(run: Run, under_way: UnderWay, started: float) -> TagReport:
         version_before=run.compute.version,
         version_after=outcome.version,
         version_reserved=outcome.reserved,
-        rows=run.rows,
+        rows=run.look.rows,
         computed=total.computed,
-        skipped=_skipped(run, under_way) - total.computed,
+        skipped=_skipped(under_way) - total.computed,
         staged=max(0, outcome.rows - total.computed),
         failed=outcome.failed,
         columns=tuple(name for job in run.jobs for name in job.columns.names),

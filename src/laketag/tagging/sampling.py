@@ -97,7 +97,7 @@ def estimate(run: Run, engine: Engine, price_per_hour: float | None = None) -> E
         raise Interrupted("stopped before the sample was timed; nothing was written") from None
     if not any(one.rows for one in sampled):
         raise Interrupted("a worker was told to stop before the sample was timed; nothing was written")
-    rows = max(0, run.missing - run.compute.staging(0).rows_staged())
+    rows = max(0, run.look.missing - run.compute.staging(0).rows_staged())
     rate = sum(one.rows / one.seconds for one in sampled if one.rows) * workers / len(sampled)
     seconds = max(one.load_seconds for one in sampled) + rows / rate
     return Estimate(

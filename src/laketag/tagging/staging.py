@@ -56,6 +56,10 @@ class Part:
     failed: int
     """How many of them have a reason instead of labels."""
 
+    def __reduce__(self) -> tuple[type[Part], tuple[str, str, int, int, int, int, int]]:
+        """Pickle by the values alone, as `RowRange` does."""
+        return Part, (self.name, self.source, self.start, self.stop, self.first, self.rows, self.failed)
+
     @property
     def is_whole(self) -> bool:
         """Whether the staged file holds nothing else."""

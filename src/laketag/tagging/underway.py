@@ -92,7 +92,7 @@ class UnderWay:
         report = self.settings.progress
         try:
             with (
-                watching(self._rows_so_far, self.run.missing, report, self._how_it_goes),
+                watching(self._rows_so_far, self.run.look.missing, report, self._how_it_goes),
                 on_shared_disk(
                     self.run.compute.location, self.run.jobs[0].digest, fn, part=self.settings.part
                 ) as guarded,
@@ -168,7 +168,7 @@ class UnderWay:
         self.workers = workers
 
     def _stopped(self) -> str:
-        kept = f"{self.rows()} of {self.run.missing} rows are staged"
+        kept = f"{self.rows()} of {self.run.look.missing} rows are staged"
         if self.committed:
             kept += f", {self.committed} of them committed"
         return f"stopped; {kept}, and the same command goes on from there"
