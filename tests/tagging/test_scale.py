@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from lance.file import LanceFileSession
 
-from datasets import make
+from datasets import labels, make, right_label, table
 from fakes import DigestLabel, FakeModel
 from here import Here
 from laketag.lake.dataset import open_dataset
@@ -154,12 +154,14 @@ def test_a_task_looks_at_its_own_staged_files_only(tmp_path: Path, monkeypatch: 
         return names
 
     monkeypatch.setattr(LanceFileSession, "list", count)
-    parts = [part for task in run.tasks for part in run.compute(task).parts[0]]
+    done = [run.compute(task) for task in run.tasks]
 
-    assert len(parts) == 64
+    assert sum(len(one.parts[0]) for one in done) == 64
     assert max(named) == 0
     again = run.compute(run.tasks[0])
-    assert again.computed == 0
+    assert again.bytes_written == 0
+    # It tells what was staged before: where that attempt died, nobody else does.
+    assert (again.computed, {*again.parts[0]}) == (done[0].computed, {*done[0].parts[0]})
     assert max(named) == len(run.tasks[0].chunks)
 
 
@@ -169,6 +171,47 @@ def test_a_task_weighs_the_same_however_many_fragments_there_are(tmp_path: Path)
     assert [len(run.tasks[0].chunks) for run in (few, many)] == [8, 8]
     sizes = [len(pickle.dumps(run.tasks[1])) for run in (few, many)]
     assert sizes[1] <= sizes[0] + 100
+
+
+def test_a_run_with_nothing_to_do_reads_no_row_where_every_row_has_a_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, 10 * ROWS, rows_per_fragment=ROWS).delete("number = 55")
+    tag(str(tmp_path), [DigestLabel()], settings=settings(ROWS), engine=Here())
+    really_scan, read = lance.LanceDataset.scanner, []
+    really_count, counted = lance.LanceDataset.count_rows, []
+
+    def note(dataset: lance.LanceDataset, *given: Any, **more: Any) -> Any:
+        read.append([fragment.fragment_id for fragment in more["fragments"]])
+        return really_scan(dataset, *given, **more)
+
+    def count(dataset: lance.LanceDataset, **more: Any) -> int:
+        counted.append(more["filter"])
+        rows: int = really_count(dataset, **more)
+        return rows
+
+    monkeypatch.setattr(lance.LanceDataset, "scanner", note)
+    monkeypatch.setattr(lance.LanceDataset, "count_rows", count)
+    report = tag(str(tmp_path), [DigestLabel()], settings=settings(ROWS), engine=Here())
+
+    # The label of a deleted row is null, so that there only a look at the rows tells that none lacks one.
+    assert read == [[5]]
+    assert counted == [None]
+    assert (report.rows, report.computed, report.skipped) == (99, 0, 99)
+
+
+def test_rows_that_lose_their_label_or_come_later_are_found_beside_complete_fragments(tmp_path: Path) -> None:
+    make(tmp_path, 10 * ROWS, rows_per_fragment=ROWS)
+    tag(str(tmp_path), [DigestLabel()], settings=settings(ROWS), engine=Here())
+    dataset = lance.dataset(str(tmp_path))
+    dataset.update({"DIGESTLABEL_DIGEST": "null"}, where="number in (7, 42)")
+    lance.write_dataset(table(range(100, 103)), str(tmp_path), mode="append")
+    narrow = tag(str(tmp_path), [DigestLabel()], rows=Rows(where="number = 7"), engine=Here())
+    report = tag(str(tmp_path), [DigestLabel()], engine=Here())
+
+    assert (narrow.computed, report.computed) == (1, 4)
+    assert labels(tmp_path) == {n: right_label(n) for n in range(103)}
+    assert tag(str(tmp_path), [DigestLabel()], engine=Here()).computed == 0
 
 
 def test_commits_on_the_way_do_not_read_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

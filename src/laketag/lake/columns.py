@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +37,8 @@ class ColumnFile:
     """Bytes."""
     beside: int = 0
     """Bytes of blobs in files of their own."""
+    full: tuple[str, ...] = ()
+    """Columns that were seen to be null nowhere."""
 
 
 def write_column_file(
@@ -81,14 +83,14 @@ def write_verified(
     if witness.whole is None:
         reader = open_verified(location, file, schema, rows)
         _check_sample(location, file, schema, witness=witness, reader=reader)
-        return file
+        return replace(file, full=tuple(name for name in schema.names if not witness.nulls[name]))
     reader = _reader(location, file)
     found = reader.read_all(batch_size=_READ_ROWS).to_batches()
     _require(file, schema, rows, found_schema=found.schema, found_rows=reader.num_rows())
     meant, read = pa.Table.from_batches(witness.whole), found.read_all()
     if not all(read[name].equals(meant[name]) for name in meant.column_names):
         _check(file, _Content.of(meant), _Content.of(read))
-    return file
+    return replace(file, full=tuple(name for name in meant.column_names if not meant[name].null_count))
 
 
 def open_verified(location: Location, file: ColumnFile, schema: pa.Schema, rows: int) -> LanceFileReader:

@@ -44,7 +44,7 @@ class RowRange:
     """One past the last."""
 
     def __reduce__(self) -> tuple[type[RowRange], tuple[int, str, int, int]]:
-        """Pickle by the values alone: a commit sends one for each fragment, and a dataclass's own way is slow."""
+        """Pickle by the values alone: a commit sends one a fragment, and a dataclass's own way is slow."""
         return RowRange, (self.fragment, self.source, self.start, self.stop)
 
     @property

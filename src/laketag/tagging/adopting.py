@@ -207,8 +207,8 @@ def _digests_committed(
         under_way.compute(Digest(run.compute, labels, has_states), engine)
         under_way.commit()
     after = open_dataset(location, under_way.outcome.version)
-    own = under_way.outcome.own
-    known = known_after(dataset, after, states, seen.checked[0], is_whole=False, own=own)
+    outcome = under_way.outcome
+    known = known_after(dataset, after, states, seen.checked[0], is_whole=False, outcome=outcome)
     write_checked(location, job, known)
 
 

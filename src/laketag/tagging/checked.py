@@ -9,6 +9,7 @@ files are right without a look; any other are suspect, and the digest of each ro
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ from laketag.tagging.job import Job
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
+    from laketag.tagging.committing import Outcome
 
 _SOURCE = "file"
+_IS_COMPLETE = "is_complete"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Checked:
     """0 where nothing is known: the first run, or the record was cleaned away."""
     sources: frozenset[str] = frozenset()
     """Data files of inputs and of labels that belong together, as one text each."""
+    complete: frozenset[str] = frozenset()
+    """Data files of labels in which every row has one, so that no one need look for rows without."""
 
 
 def read_checked(location: Location, job: Job) -> Checked:
@@ -44,14 +49,24 @@ def read_checked(location: Location, job: Job) -> Checked:
     if not names:
         return Checked()
     newest = max(names, key=_version)
-    return Checked(_version(newest), frozenset(folder.read(newest)[_SOURCE].to_pylist()))
+    table = folder.read(newest)
+    told = table[_SOURCE].to_pylist()
+    # An older laketag kept sources only.
+    kinds = table[_IS_COMPLETE].to_pylist() if _IS_COMPLETE in table.column_names else [False] * len(told)
+    sources, complete = (
+        frozenset(name for name, is_complete in zip(told, kinds, strict=True) if is_complete is kind)
+        for kind in (False, True)
+    )
+    return Checked(_version(newest), sources, complete)
 
 
 def write_checked(location: Location, job: Job, checked: Checked) -> None:
     """Record what is known now, then forget what was known before."""
     folder = _folder(location, job)
     before = folder.names()
-    table = pa.table({_SOURCE: pa.array(sorted(checked.sources), pa.string())})
+    told = [*sorted(checked.sources), *sorted(checked.complete)]
+    kinds = [name >= len(checked.sources) for name in range(len(told))]
+    table = pa.table({_SOURCE: pa.array(told, pa.string()), _IS_COMPLETE: pa.array(kinds, pa.bool_())})
     folder.write(f"{checked.version}.{uuid.uuid4().hex[:12]}.lance", table)
     folder.delete(before)
 
@@ -65,6 +80,15 @@ def suspects(dataset: LanceDataset, job: Job, checked: Checked) -> frozenset[int
     return _labelled(dataset, job) & unknown
 
 
+def incomplete(dataset: LanceDataset, jobs: Sequence[Job], checked: Sequence[Checked]) -> frozenset[int]:
+    """Name the fragments in which a row may lack a label of some job, all of which have their columns."""
+    found: set[int] = set()
+    for job, known in zip(jobs, checked, strict=True):
+        held = _label_files(dataset, job)
+        found |= {each.id for each in fragments_of(dataset) if held[each.id] not in known.complete}
+    return frozenset(found)
+
+
 def known_after(
     before: LanceDataset,
     after: LanceDataset,
@@ -72,7 +96,7 @@ def known_after(
     checked: Checked,
     *,
     is_whole: bool,
-    own: frozenset[int],
+    outcome: Outcome,
 ) -> Checked:
     """Say what is known once a run has ended.
 
@@ -85,18 +109,22 @@ def known_after(
         job: whose labels they are.
         checked: what was known before.
         is_whole: whether the run went over all rows.
-        own: the versions that the run made: they compacted and restored nothing.
+        outcome: what the run came to; the versions that it made compacted and restored nothing.
     """
     if not set(_columns(job)) <= set(after.schema.names):
         return Checked(after.version)
+    own = outcome.own
+    complete = checked.complete | {file for name, file in outcome.complete if name == job.digest_column}
+    complete &= {file for file in _label_files(after, job).values() if file is not None}
     kept = frozenset() if is_whole else _known(after, job, checked, own)
     if is_restored(after, before.version, own):  # labels of any age may be back
-        return Checked(after.version, kept)
+        return Checked(after.version, kept, complete)
     doubtful = frozenset() if is_whole else suspects(before, job, checked)
     right = frozenset(r.source for r in ranges_of(before, job.reads) if r.fragment not in doubtful)
     right |= rewritten(after, job.reads, right, before.version, own)
     seen = zip(ranges_of(after, job.reads), ranges_of(after, _columns(job)), strict=True)
-    return Checked(after.version, kept | {both.source for inputs, both in seen if inputs.source in right})
+    sources = kept | {both.source for inputs, both in seen if inputs.source in right}
+    return Checked(after.version, sources, complete)
 
 
 def _columns(job: Job) -> tuple[str, ...]:
@@ -111,8 +139,13 @@ def _known(
 
 def _labelled(dataset: LanceDataset, job: Job) -> frozenset[int]:
     """Name the fragments that have a data file with the job's labels."""
+    return frozenset(fragment for fragment, file in _label_files(dataset, job).items() if file)
+
+
+def _label_files(dataset: LanceDataset, job: Job) -> dict[int, str | None]:
+    """Give each fragment's data file with the job's labels; None where it has none."""
     field = field_id(dataset.lance_schema, job.digest_column)
-    return frozenset(each.id for each in fragments_of(dataset) if data_file(each, field))
+    return {each.id: data_file(each, field) for each in fragments_of(dataset)}
 
 
 def _folder(location: Location, job: Job) -> StagedFiles:

@@ -23,7 +23,7 @@ from laketag.lake.session import many
 from laketag.tagging.assembly import Assembly, StagedJob
 from laketag.tagging.job import Job, has_columns
 from laketag.tagging.preparing import Run
-from laketag.tagging.report import ErrorCount
+from laketag.tagging.report import ErrorCount, count_reasons
 from laketag.tagging.settings import TagSettings
 from laketag.tagging.staging import LABELS, OFFSET, Index, Part, Reader, neighbours
 from laketag.tagging.task import Done
@@ -56,11 +56,13 @@ class Outcome:
     """Rows whose staged labels were committed."""
     own: frozenset[int] = frozenset()
     """The versions that the run made."""
+    complete: frozenset[tuple[str, str]] = frozenset()
+    """(digest column, data file) wherever each row of the file has a label."""
 
     def plus(self, later: Outcome) -> Outcome:
         """Add what a later commit of the same run came to."""
         counts = Counter({(e.tagger, e.reason): e.rows for e in self.errors})
-        counts.update({(e.tagger, e.reason): e.rows for e in later.errors})
+        count_reasons(counts, {(e.tagger, e.reason): e.rows for e in later.errors})
         return Outcome(
             max(self.version, later.version),
             _counted(counts),
@@ -70,6 +72,7 @@ class Outcome:
             self.reserved or later.reserved,
             self.rows + later.rows,
             self.own | later.own,
+            self.complete | later.complete,
         )
 
 
@@ -122,7 +125,9 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
     written = sum(unit.file.size for unit in assembly.used)
     version = made.number if made.fragments else before
     own = frozenset({made.number} if made.fragments else ())
-    return Outcome(version, errors, failed, written, made.fragments, made.reserved, rows, own)
+    digests = {job.digest_column for job in run.jobs}
+    full = frozenset((name, one.file.name) for one in assembly.used for name in digests & {*one.file.full})
+    return Outcome(version, errors, failed, written, made.fragments, made.reserved, rows, own, full)
 
 
 def _teller(report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:
@@ -183,7 +188,7 @@ def _judged(
             unclear.append(place)
     places = list(neighbours(unclear, lambda place: chain(*(parts for _, parts in place))))
     for each in many(staged[0].staging.location, _counts, places):
-        counts.update(each[0])
+        count_reasons(counts, each[0])
         failed += each[1]
         rows += each[2]
     errors = _counted(counts)

@@ -22,7 +22,7 @@ from laketag.tagging.careful import carefully
 from laketag.tagging.job import Job
 from laketag.tagging.labelling import Labelling, dataset_at
 from laketag.tagging.plan import Chunk
-from laketag.tagging.staging import Part, staged_addresses
+from laketag.tagging.staging import Index, Part, staged_addresses
 from laketag.tagging.task import Addresses, Done, Task, Wanted
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Compute(Labelling):
         dataset = dataset_at(self.location, self.version)
         dataset.io_stats_incremental()
         begun = self.staging(0).begun()
-        work = Work(self, dataset, self._looked_up(task))
+        work = self._resumed(dataset, task)
         pipeline = self.pipeline()
         before = replace(pipeline.stats)
         try:
@@ -60,13 +60,22 @@ class Compute(Labelling):
         done = work.done(dataset.io_stats_incremental().read_bytes)
         return replace(done, stats=pipeline.stats.since(before))
 
-    def _looked_up(self, task: Task) -> Task:
-        """Find what an attempt that died, or was stopped, has staged of a task since it was planned."""
-        staged = [
-            index.plus(self.staging(job).parts(but=index.names, task=task.key)).within(task.ranges_of(job))
+    def _resumed(self, dataset: LanceDataset, task: Task) -> Work:
+        """Begin a task, with what an attempt that died, or was stopped, has staged of it since its plan."""
+        found = [
+            Index.of(self.staging(job).parts(but=index.names, task=task.key))
+            .within(task.ranges_of(job))
+            .parts
             for job, index in enumerate(task.staged)
         ]
-        return replace(task, staged=tuple(staged))
+        staged = tuple(index.plus(parts) for index, parts in zip(task.staged, found, strict=True))
+        return Work(
+            self,
+            dataset,
+            replace(task, staged=staged),
+            parts=dict(enumerate(found)),
+            computed=max((sum(part.rows for part in parts) for parts in found), default=0),
+        )
 
 
 @dataclass

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from laketag.errors import JobRefused, WrongUsage
 from laketag.lake import sql
-from laketag.lake.dataset import image_column, require_columns
+from laketag.lake.dataset import fragments_of, image_column, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import check_filter, ranges_of, row_bytes, scan
 from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
-from laketag.tagging.checked import Checked, read_checked, suspects
+from laketag.tagging.checked import Checked, incomplete, read_checked, suspects
 from laketag.tagging.compute import Compute
 from laketag.tagging.job import Job, columns_of_others, has_columns, job_of
 from laketag.tagging.moving import follow
@@ -126,8 +126,9 @@ def look(location: Location, dataset: LanceDataset, todo: Jobs, *, rows: Rows, s
     """
     jobs, counts = todo.jobs, todo.work == LABELS
     labelled = tuple(counts and has_columns(job, dataset.schema) for job in jobs)
-    selected, missing, end = _selection(dataset, rows, jobs if all(labelled) else ())
     checked = tuple(read_checked(location, job) for job in jobs)
+    lacking = _Lacking.of(dataset, jobs, checked, rows) if all(labelled) else None
+    selected, missing, end = _selection(dataset, rows, lacking)
     suspect = tuple(
         suspects(dataset, job, known) if has else frozenset()
         for job, known, has in zip(jobs, checked, labelled, strict=True)
@@ -197,21 +198,46 @@ def inputs_of(
     return tuple(columns.items())
 
 
-def _selection(dataset: LanceDataset, rows: Rows, labelled: Sequence[Job]) -> tuple[int, int, End | None]:
+@dataclass(frozen=True)
+class _Lacking:
+    """Where rows may lack labels of some job, all of which have their columns."""
+
+    where: str
+    """A filter that finds them."""
+    fragments: frozenset[int]
+    """Where there may be some."""
+
+    @classmethod
+    def of(
+        cls, dataset: LanceDataset, jobs: Sequence[Job], checked: Sequence[Checked], rows: Rows
+    ) -> _Lacking:
+        where = " or ".join(_lacks(job, rows.retry_errors) for job in jobs)
+        if rows.retry_errors:  # a failed row has a label, too: its reason
+            return cls(where, frozenset(each.id for each in fragments_of(dataset)))
+        return cls(where, incomplete(dataset, jobs, checked))
+
+
+def _selection(dataset: LanceDataset, rows: Rows, lacking: _Lacking | None) -> tuple[int, int, End | None]:
     """Count the rows selected and those among them without labels; `end` is where a limit cuts."""
     if rows.where:
         check_filter(dataset, rows.where)
-    lacking = " or ".join(_lacks(job, rows.retry_errors) for job in labelled)
-    missing_filter = " and ".join(f"({part})" for part in (rows.where, lacking) if part) or None
-    selected = _count(dataset, rows.where)
-    missing = _count(dataset, missing_filter) if lacking else selected
+    selected = missing = _count(dataset, rows.where)
+    filters = rows.where
+    if lacking is not None:
+        filters = f"({rows.where}) and ({lacking.where})" if rows.where else lacking.where
+        missing = _count(dataset, filters, lacking.fragments)
     if rows.limit is None or rows.limit >= missing:
         return selected, missing, None
-    return selected - missing + rows.limit, rows.limit, _end(dataset, missing_filter, rows.limit)
+    return selected - missing + rows.limit, rows.limit, _end(dataset, filters, rows.limit)
 
 
-def _count(dataset: LanceDataset, where: str | None) -> int:
-    return int(dataset.count_rows(filter=sql.for_filter(where, dataset.schema.names) if where else None))
+def _count(dataset: LanceDataset, where: str | None, fragments: frozenset[int] | None = None) -> int:
+    named = sql.for_filter(where, dataset.schema.names) if where else None
+    if fragments is None or len(fragments) == len(fragments_of(dataset)):
+        return int(dataset.count_rows(filter=named))
+    some: list[Any] = [dataset.get_fragment(fragment) for fragment in sorted(fragments)]
+    scanner = dataset.scanner(columns=[], with_row_id=True, filter=named, fragments=some) if some else None
+    return int(scanner.count_rows()) if scanner is not None else 0
 
 
 def _end(dataset: LanceDataset, where: str | None, limit: int) -> End:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +33,20 @@ class Estimate:
     """Those of them that a tagger failed on."""
     speed: Speed | None
     """Where the sample's time went."""
+
+
+OTHERS = "other reasons"
+"""Stands for the less frequent reasons where there are very many: a reason may hold what is of one row."""
+_MOST_REASONS = 1000
+
+
+def count_reasons(counts: Counter[tuple[str, str]], more: Mapping[tuple[str, str], int]) -> None:
+    """Add rows that failed, by tagger and reason; what is kept does not grow with the rows."""
+    counts.update(more)
+    if len(counts) > 2 * _MOST_REASONS:
+        for (tagger, reason), rows in counts.most_common()[_MOST_REASONS:]:
+            del counts[tagger, reason]
+            counts[tagger, OTHERS] += rows
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ class TagReport:
     columns: tuple[str, ...]
     """The columns of the run's taggers."""
     errors: tuple[ErrorCount, ...]
-    """Reasons of the rows that failed, the most frequent first."""
+    """Reasons of the rows that failed, the most frequent first; of very many the rest is `other reasons`."""
     bytes_read: int
     """From the dataset; what was read from `tars` is not counted."""
     tars: int

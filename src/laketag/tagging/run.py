@@ -152,8 +152,8 @@ def _note_what_is_known(under_way: UnderWay) -> None:
     after = open_dataset(location, outcome.version)
     is_whole = seen.is_whole and not under_way.settings.commit_only
     for job, checked in zip(run.jobs, seen.checked, strict=True):
-        known = known_after(seen.dataset, after, job, checked, is_whole=is_whole, own=outcome.own)
-        if known.sources != checked.sources:
+        known = known_after(seen.dataset, after, job, checked, is_whole=is_whole, outcome=outcome)
+        if replace(known, version=checked.version) != checked:
             write_checked(location, job, known)
 
 

@@ -54,7 +54,7 @@ class Done:
     """What a worker says of a task: where labels lie, and what it cost. Never the labels themselves."""
 
     parts: tuple[tuple[Part, ...], ...]
-    """For each job, what was staged."""
+    """For each job, what was staged, by an attempt that died as well."""
     fragments: frozenset[int]
     """The task's."""
     is_whole: bool = True
@@ -62,7 +62,7 @@ class Done:
     seen: int = 0
     """Rows of the task that the run selects."""
     computed: int = 0
-    """Rows that a tagger was run on."""
+    """Rows that a tagger was run on and whose labels are staged, by an attempt that died as well."""
     bytes_read: int = 0
     """From the dataset."""
     bytes_written: int = 0

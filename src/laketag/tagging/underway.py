@@ -13,6 +13,7 @@ from laketag.lake.sharing import on_shared_disk
 from laketag.taggers.rows import Stats
 from laketag.tagging.committing import Outcome, commit_done, commit_rest
 from laketag.tagging.preparing import Run
+from laketag.tagging.report import count_reasons
 from laketag.tagging.settings import TagSettings
 from laketag.tagging.speed import Speed, speed_of
 from laketag.tagging.task import Done, Task
@@ -51,7 +52,7 @@ class Total:
         self.staged += sum(map(len, one.parts))
         self.is_whole &= one.is_whole
         self.stats = self.stats.plus(one.stats)
-        self.errors.update(one.errors)
+        count_reasons(self.errors, one.errors)
 
 
 @dataclass
