@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,23 +45,36 @@ def carefully(labelling: Labelling, chunk: Chunk, wanted: Wanted) -> list[Labels
     if not len(wanted.addresses):
         return []
     # The process for it is the first of its own engine, and would take the first device.
-    found = _halve(LabelRows(replace(labelling, devices=(labelling.device,)), chunk), wanted)
+    found = _in_pieces(LabelRows(replace(labelling, devices=(labelling.device,)), chunk), wanted)
     return [
         _joined([_nothing(job.tagger), *(labels[number] for labels in found if labels)])
         for number, job in enumerate(labelling.jobs)
     ]
 
 
-def _halve(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
-    try:
-        return list(Local(workers=1, tries=1).run(label, [wanted]))
-    except WorkerLost as lost:
-        if len(wanted.addresses) == 1:
-            return [_failed(label, wanted, lost)]
-    middle = len(wanted.addresses) // 2
-    first, second = wanted.part(0, middle), wanted.part(middle, len(wanted.addresses))
-    found = _halve(label, first)
-    return found if stopping.requested() else found + _halve(label, second)
+def _in_pieces(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
+    """Label the rows in a process; whenever it dies, in another one, which gets what killed it in halves."""
+    found: list[list[Labels]] = []
+    waiting = deque([wanted])
+    while waiting and not stopping.requested():
+        try:
+            for labels in Local(workers=1, tries=1).run(label, list(waiting)):
+                found.append(labels)
+                waiting.popleft()
+                if stopping.requested():
+                    break
+        except WorkerLost as lost:
+            guilty = waiting.popleft()
+            if len(guilty.addresses) == 1:
+                found.append(_failed(label, guilty, lost))
+            else:
+                waiting.extendleft(reversed(_halves(guilty)))
+    return found
+
+
+def _halves(wanted: Wanted) -> list[Wanted]:
+    rows = len(wanted.addresses)
+    return [wanted.part(0, rows // 2), wanted.part(rows // 2, rows)]
 
 
 def _failed(label: LabelRows, wanted: Wanted, lost: WorkerLost) -> list[Labels]:
