@@ -16,10 +16,13 @@ from laketag.engines import ray, spark
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
 from programs import environment
+from standalone import QUICK
 
 RAY = ray.Ray(workers=2, grace=20)
 SPARK = spark.Spark(workers=2, grace=20)
-CLUSTER = spark.Spark(master="local-cluster[2,1,1024]", grace=20)
+CLUSTER = spark.Spark(
+    master="local-cluster[2,1,1024]", grace=20, conf={"spark.executor.defaultJavaOptions": QUICK}
+)
 
 PANDAS = Path(sys.prefix, "pandas")
 """Where `make test` puts it: beside the other packages it would slow every import of Lance."""
