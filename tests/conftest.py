@@ -1,7 +1,8 @@
-"""What all tests share: where their own modules are found, and how long the long ones are."""
+"""What all tests share: where modules are found, what is kept of them, and how long the long tests are."""
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=3, help="rounds of every test that kills at random")
 
 
+def pytest_configure() -> None:
+    """Keep bytecode: tests start hundreds of processes, and each would compile laketag anew."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give tests that ask for a `round_` as many as were asked for."""
     if "round_" in metafunc.fixturenames:
@@ -46,7 +53,7 @@ TOGETHER = {
     "demo": r"::test_the_examples_of_a_page|/test_(readers|tutorial|walkthrough)\.py",
     "gallery": r"/gallery/",
     "stores": r"/storage/",
-    "torch": r"/training/|/test_aesthetic",
+    "torch": r"/training/|/test_aesthetic|/taggers/test_predicting|/shards/test_exporting",
 }
 """The tests that share what takes seconds to start, by their ids."""
 

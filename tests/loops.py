@@ -9,11 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
-
 import laketag
 
 
@@ -30,6 +25,11 @@ def as_list(rows: list[int]) -> list[int]:
 
 def train(uri: str, rank: int, world_size: int, folder: Path) -> None:
     """Train one epoch of a small model as one rank of several, and write down which rows it saw."""
+    import torch
+    from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+    from torch.utils.data import DataLoader
+
     meet = f"file://{folder}/meet"
     torch.distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=world_size)
     dataset = laketag.torch_dataset(

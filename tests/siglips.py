@@ -1,13 +1,13 @@
-"""Aesthetic models that tests make for themselves: whole in kind, tiny in size, random in weight."""
+"""Aesthetic models that tests make for themselves: whole in kind, tiny in size, random in weight.
+
+What makes them takes ten seconds to import, so it is imported there: every process of a test run imports this
+module, and few run its tests.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-
-import torch
-from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 DIMENSION = 32
 SIDE = 56
@@ -25,6 +25,10 @@ _WIDTHS = (1024, 128, 64, 16, 1)
 
 def encoder(folder: Path, *, with_text: bool = False, seed: int = 0) -> Path:
     """Write a SigLIP in the hub's folder format: the vision tower alone, or the whole, as the hub has it."""
+    import torch
+    from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
     torch.manual_seed(seed)
     model: Any
     if with_text:
@@ -44,6 +48,8 @@ def encoder(folder: Path, *, with_text: bool = False, seed: int = 0) -> Path:
 
 def head(file: Path, *, score: float | None = None, dimension: int = DIMENSION, seed: int = 0) -> Path:
     """Write a head as the published one is written; with a score, one that gives it to every image."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, torch.Tensor] = {}
     for number, (before, after) in enumerate(zip((dimension, *_WIDTHS), _WIDTHS, strict=False)):

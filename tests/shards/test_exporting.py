@@ -17,7 +17,6 @@ import lance
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import webdataset
 
 import laketag
 from datasets import STORAGES, Storage, image, make
@@ -78,7 +77,9 @@ def tars(out: Path) -> list[Path]:
 
 
 def read(out: Path) -> list[dict[str, Any]]:
-    """Read every sample with the public package, as it stands in the shards."""
+    """Read every sample with the public package, as it stands in the shards; importing it takes seconds."""
+    import webdataset
+
     reader = webdataset.WebDataset([str(tar) for tar in tars(out)], shardshuffle=False)
     return [{k: v for k, v in each.items() if k not in ("__url__", "__local_path__")} for each in reader]
 

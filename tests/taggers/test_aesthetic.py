@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
-from aesthetic_predictor_v2_5 import convert_v2_5_from_siglip
 from PIL import Image
 from skimage import data
 
@@ -29,6 +28,9 @@ from laketag.taggers.scoring import PUBLISHED_SHA256, labels
 from laketag.taggers.weights import downloaded
 from programs import environment
 from siglips import DIMENSION, SIDE, encoder, head
+
+if TYPE_CHECKING:
+    import torch
 
 pytestmark = pytest.mark.slow
 
@@ -72,14 +74,23 @@ def scores(tagger: Aesthetic, images: list[bytes], **options: int) -> list[float
     return found
 
 
+def public_predictor(weights: str, model: str) -> Any:
+    """Load the public package's model; importing it takes seconds."""
+    from aesthetic_predictor_v2_5 import convert_v2_5_from_siglip
+
+    return convert_v2_5_from_siglip(weights, model)
+
+
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, in the test's own decoding
 @pytest.mark.parametrize("with_text", [False, True], ids=["vision tower", "whole model"])
 def test_scores_are_those_of_the_public_package_for_images_of_every_mode(
     with_text: bool, images: list[bytes], tmp_path: Path
 ) -> None:
+    import torch
+
     model = encoder(tmp_path / "model", with_text=with_text, seed=3)
     weights = head(tmp_path / "head.pth")
-    public, processor = convert_v2_5_from_siglip(str(weights), str(model))
+    public, processor = public_predictor(str(weights), str(model))
     with torch.inference_mode():
         given = [processor(Image.open(io.BytesIO(i)).convert("RGB"), return_tensors="pt") for i in images]
         expected = [public(pixel_values=one.pixel_values).logits.item() for one in given]
@@ -93,7 +104,9 @@ def test_scores_are_those_of_the_public_package_for_images_of_every_mode(
 def test_its_pixels_are_those_of_the_public_processor_to_the_bit(
     tagger: Aesthetic, images: list[bytes]
 ) -> None:
-    _, processor = convert_v2_5_from_siglip(tagger.head, tagger.encoder)
+    import torch
+
+    _, processor = public_predictor(tagger.head, tagger.encoder)
     image = Image.open(io.BytesIO(images[0])).convert("RGB")
     model = tagger.load("cpu")
     seen: list[torch.Tensor] = []
@@ -252,6 +265,8 @@ def test_a_parameter_that_cannot_be_is_named(
 
 
 def test_a_head_for_another_encoder_or_of_another_kind_is_refused(tagger: Aesthetic, tmp_path: Path) -> None:
+    import torch
+
     torch.save({"scoring_head.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
     (tmp_path / "noise.pth").write_bytes(b"noise")
     (tmp_path / "noise.safetensors").write_bytes(b"noise")

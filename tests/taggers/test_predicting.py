@@ -8,11 +8,17 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
-import torch
 
 from laketag.taggers import Pipeline, Row
 
 _COLUMNS = pa.schema([("BYTES", pa.int64())])
+
+
+def out_of_gpu_memory() -> Exception:
+    """Make torch's own; importing it takes seconds."""
+    import torch
+
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
 def labels(batch: list[bytes]) -> pa.RecordBatch:
@@ -53,7 +59,7 @@ class Device:
         self.asked.append(f"begin {name}")
         self.sizes.append(len(batch))
         if len(batch) > self.fits:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise out_of_gpu_memory()
 
         def wait() -> pa.RecordBatch:
             self.asked.append(f"wait {name}")
@@ -120,24 +126,24 @@ def test_a_run_that_is_stopped_keeps_what_is_at_work() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
-        RuntimeError(
+        out_of_gpu_memory,
+        MemoryError,
+        lambda: RuntimeError(
             "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried"
         ),
-        RuntimeError("Failed to allocate memory for requested buffer of size 1"),
-        RuntimeError("std::bad_alloc"),
+        lambda: RuntimeError("Failed to allocate memory for requested buffer of size 1"),
+        lambda: RuntimeError("std::bad_alloc"),
     ],
     ids=["torch on CUDA", "Python", "torch on a CPU", "onnxruntime", "C++"],
 )
-def test_every_way_to_say_that_memory_does_not_suffice_is_understood(error: Exception) -> None:
+def test_every_way_to_say_that_memory_does_not_suffice_is_understood(error: Callable[[], Exception]) -> None:
     sizes: list[int] = []
 
     class Small:
         def predict(self, batch: list[bytes]) -> pa.RecordBatch:
             sizes.append(len(batch))
             if len(batch) > 2:
-                raise error
+                raise error()
             return labels(batch)
 
     assert all(row["GIVEN_ERROR"] is None for row in run(Small(), 12))

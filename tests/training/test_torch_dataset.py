@@ -7,21 +7,22 @@ import sys
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lance
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 import laketag
 from laketag.errors import BadSQL, ColumnError, TrainingError
 from loops import as_list, number_of
 from programs import environment, picture
 from tars import write_tar
+
+if TYPE_CHECKING:  # else every process of a test run imports torch, which takes seconds
+    from torch.utils.data import DataLoader
+    from torchdata.stateful_dataloader import StatefulDataLoader
 
 ROWS = 43
 
@@ -53,9 +54,15 @@ def flat(lists: Iterable[list[int]]) -> list[int]:
 
 
 def spawned(dataset: Any, workers: int = 2, **options: Any) -> DataLoader[Any]:
-    return DataLoader(
+    return loader_of(
         dataset, batch_size=None, num_workers=workers, multiprocessing_context="spawn", **options
     )
+
+
+def loader_of(dataset: Any, **options: Any) -> DataLoader[Any]:
+    from torch.utils.data import DataLoader
+
+    return DataLoader(dataset, **options)
 
 
 def test_rows_come_once_in_the_order_of_the_dataset(uri):
@@ -67,6 +74,8 @@ def test_rows_come_once_in_the_order_of_the_dataset(uri):
 
 
 def test_where_and_columns_choose_and_types_are_what_collating_takes(uri):
+    import torch
+
     dataset = laketag.torch_dataset(uri, where="n >= 40", columns=["jpg", "BRIGHT", "__key__"], batch_size=2)
 
     batches = list(dataset)
@@ -213,7 +222,7 @@ def test_what_does_not_make_sense_is_refused_at_once(uri):
 
 @pytest.mark.filterwarnings("ignore:.*fork")
 def test_a_forked_loader_is_refused_with_what_to_do(uri):
-    loader = DataLoader(numbers(uri), batch_size=None, num_workers=1, multiprocessing_context="fork")
+    loader = loader_of(numbers(uri), batch_size=None, num_workers=1, multiprocessing_context="fork")
 
     with pytest.raises(TrainingError, match='multiprocessing_context="spawn"'):
         list(loader)
@@ -221,7 +230,9 @@ def test_a_forked_loader_is_refused_with_what_to_do(uri):
 
 @pytest.mark.slow
 def test_rows_that_the_loader_batches_are_there_once(uri):
-    loader = DataLoader(
+    import torch
+
+    loader = loader_of(
         numbers(uri, shuffle=True), batch_size=4, num_workers=2, multiprocessing_context="forkserver"
     )
 
@@ -267,6 +278,8 @@ def test_a_loader_with_workers_goes_on_in_mid_epoch_with_another_number_of_them(
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torchdatas_own_loader_goes_on_in_mid_epoch(uri, workers):
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
     def loader() -> StatefulDataLoader[Any]:
         context = "spawn" if workers else None
         dataset = numbers(uri, shuffle=True)
@@ -287,6 +300,8 @@ def test_torchdatas_own_loader_goes_on_in_mid_epoch(uri, workers):
 
 @pytest.mark.slow
 def test_two_ranks_with_workers_train_one_model_on_every_row_once(uri, tmp_path):
+    import torch
+
     program = Path(__file__).parent.parent / "loops.py"
     ranks = [
         subprocess.Popen(
