@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -155,6 +156,7 @@ def _framed(value: object) -> tuple[bytes, Any]:
     return f"{kind} {len(body)}\n".encode(), body
 
 
+@functools.cache  # looking for one package reads the folders of all
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
