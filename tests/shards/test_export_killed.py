@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 import laketag
-from laketag import ExportSettings, Local
+from laketag import ExportReport, ExportSettings, Local
 from programs import environment
 from tars import sample, write_tar
 
 pytestmark = pytest.mark.slow
 
 SAMPLES, PER_SHARD = 300, 10
+SETTINGS = ExportSettings(where="n <> 5", samples_per_shard=PER_SHARD)
 PROGRAM = f"""
 import sys
 sys.path[:0] = {sys.path!r}
@@ -38,6 +39,13 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = [sample(f"{n:04d}", {"n": n}, bin=bytes([n % 256]) * 300_000) for n in range(SAMPLES)]
     laketag.import_([str(write_tar(folder / "in.tar", *rows))], str(folder / "dataset"))
     return str(folder / "dataset")
+
+
+@pytest.fixture(scope="module")
+def unbroken(uri: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[ExportReport, dict[str, str]]:
+    """What an export reports that nobody kills, and the digests of its shards."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return laketag.export(uri, str(folder), settings=SETTINGS, engine=Local(2)), digests(folder)
 
 
 def test_a_signal_leaves_whole_shards_and_one_line_that_says_how_to_go_on(tmp_path, uri):
@@ -60,10 +68,10 @@ def test_a_signal_leaves_whole_shards_and_one_line_that_says_how_to_go_on(tmp_pa
     assert json.loads(again.stdout)["shards_written"] == 30 - shards
 
 
-def test_sigkill_at_a_random_moment_leaves_whole_shards_and_the_rest_for_the_next_run(tmp_path, uri, round_):
-    settings = ExportSettings(where="n <> 5", samples_per_shard=PER_SHARD)
-    whole = laketag.export(uri, str(tmp_path / "whole"), settings=settings, engine=Local(2))
-    right = digests(tmp_path / "whole")
+def test_sigkill_at_a_random_moment_leaves_whole_shards_and_the_rest_for_the_next_run(
+    tmp_path, uri, unbroken, round_
+):
+    whole, right = unbroken
 
     killed, there = 0, 0
     for longest in (0.8, 1.2):
@@ -72,7 +80,7 @@ def test_sigkill_at_a_random_moment_leaves_whole_shards_and_the_rest_for_the_nex
         assert after.items() <= right.items()
         assert len(after) >= there
         there = len(after)
-    report = laketag.export(uri, str(tmp_path / "out"), settings=settings, engine=Local(2))
+    report = laketag.export(uri, str(tmp_path / "out"), settings=SETTINGS, engine=Local(2))
 
     assert killed
     assert digests(tmp_path / "out") == right

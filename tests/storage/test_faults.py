@@ -65,12 +65,13 @@ def imported(store: Store, uri: str) -> None:
 
 
 def import_through(proxy: Proxy, store: Store, uri: str) -> None:
-    laketag.import_([put_shard(store, uri)], uri, storage_options=through(proxy))
+    laketag.import_([put_shard(store, uri)], uri, storage_options=through(proxy), engine=Here())
 
 
 def tag_through(proxy: Proxy, store: Store, uri: str) -> None:
     settings = laketag.TagSettings(chunk_rows=20)
-    laketag.tag(uri, [DigestLabel(batch_size=5)], storage_options=through(proxy), settings=settings)
+    tagger = DigestLabel(batch_size=5)
+    laketag.tag(uri, [tagger], storage_options=through(proxy), settings=settings, engine=Here())
 
 
 def fail_in_each_step(store: Store, uri: str, kind: str, seconds: float) -> None:
@@ -158,7 +159,7 @@ def test_an_answer_to_an_appending_commit_that_gets_lost_adds_the_rows_once(tmp_
     with proxied(store.port) as proxy:
         proxy.fail("lose", STEPS["committing an import"])
         settings = laketag.ImportSettings(append=True)
-        laketag.import_([str(more)], uri, storage_options=through(proxy), settings=settings)
+        laketag.import_([str(more)], uri, storage_options=through(proxy), settings=settings, engine=Here())
 
         assert proxy.failed == 1
     keys = lance.dataset(uri, storage_options=store.options).to_table(columns=["__key__"])["__key__"]
