@@ -49,7 +49,7 @@ def more(counts: list[Counter[str]]) -> dict[str, int]:
 
 
 def test_requests_for_a_fragment_and_for_a_chunk(store: Store, uri: str) -> None:
-    staged, committed, most = [], [], []
+    staged, committed, idle, most = [], [], [], []
     with proxied(store.port) as proxy:
         proxy.delay = 0.02
         for fragments in (40, 80):
@@ -60,6 +60,7 @@ def test_requests_for_a_fragment_and_for_a_chunk(store: Store, uri: str) -> None
             proxy.most = 0
             committed.append(asked(proxy, place, commit_only=True))
             most.append(proxy.most)
+            idle.append(asked(proxy, place))
 
     fragments, chunks = 40, 4
     assert more(staged) == {
@@ -76,4 +77,5 @@ def test_requests_for_a_fragment_and_for_a_chunk(store: Store, uri: str) -> None
         "HEAD labels": 2 * chunks,  # its footer, then its labels
         "GET labels": 2 * chunks,
     }
+    assert more(idle) == {}, "rows are read where every one has its label"
     assert most[1] >= 4, "requests wait for each other"
