@@ -36,7 +36,7 @@ def tag_seconds(uris: tuple[str, str], taggers: list[Any]) -> float:
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(30, 120), rounds=(1, 5))
+    asked = bench.asked(__doc__, images=(12, 120), rounds=(1, 5))
     images = models.photographs(asked.images, 2000, 1500)
     with tempfile.TemporaryDirectory() as folder:
         encoder, head = models.write_model(Path(folder, "model"), "tiny")
