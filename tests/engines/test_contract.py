@@ -29,7 +29,8 @@ def test_until_the_first_worker_comes_those_that_were_asked_for_are_told(engine:
     # Workers of this machine are there as soon as they are asked for.
     assert told[0].alive == 0 or isinstance(engine, Local)
     assert told[0].awaited >= 1 or isinstance(engine, Local)
-    assert (told[-1].awaited, told[-1].lost) == (0, 0)
+    assert max(workers.alive for workers in told) >= 1
+    assert told[-1].lost == 0
 
 
 def test_no_tasks_give_no_results(engine: Engine) -> None:
