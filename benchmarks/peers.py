@@ -1,6 +1,6 @@
 """Other ways to add a label column to a Lance dataset, against laketag: what each takes, how each bears up.
 
-python benchmarks/peers.py [--long] [--images 6000] [--rows 1000] [--outcomes 4]
+python benchmarks/peers.py [--long] [--images 3000] [--rows 1000] [--outcomes 4]
 
 Each peer is a program of its own in `programs/`, as its documentation has it, in an environment of its own
 (the two of Ray Data share one), which is made here when it is not there. All have the same rows, models and
@@ -107,7 +107,7 @@ OUTCOMES: dict[str, Callable[[Trial], str]] = {
     "after 1 % is appended": appended,
     "killed at half way": killed,
 }
-"""The first ones take one run each, so the short form has these alone."""
+"""Each is a program or two more for every peer, so the short form has none."""
 
 
 def outcomes(peer: Peer, folder: Path, rows: int, count: int) -> dict[str, str]:
@@ -140,7 +140,7 @@ def timed(peer: Peer, folder: Path, rows: int, photographs: list[bytes]) -> dict
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(120, 6000), rows=(1000, 1000), outcomes=(2, len(OUTCOMES)))
+    asked = bench.asked(__doc__, images=(40, 3000), rows=(1000, 1000), outcomes=(0, len(OUTCOMES)))
     for peer in PEERS:
         peer.python()
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
