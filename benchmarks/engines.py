@@ -1,6 +1,6 @@
 """The same photographs on each engine: start-up apart, one worker and two, beside two other programs.
 
-python benchmarks/engines.py [--long] [--images 10000] [--alone 1500] [--rounds 1]
+python benchmarks/engines.py [--long] [--images 10000] [--alone 1500] [--others 2] [--rounds 1]
 
 The other programs are the vendor page's (Ray Data over fragments) and lance-ray's `add_columns`, with two
 workers each, as in `peers.py`, whose environments they share. The model is nsfw. A worker alone is given
@@ -43,9 +43,10 @@ def one_round(folder: Path, sides: list[tuple[Peer, int]], photographs: list[byt
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(120, 10_000), alone=(0, 1500), rounds=(1, 1))
-    sides = [*ours(asked.images, asked.alone), *((peer, asked.images) for peer in THEIRS)]
-    for peer in THEIRS:
+    asked = bench.asked(__doc__, images=(120, 10_000), alone=(0, 1500), others=(0, 2), rounds=(1, 1))
+    others = THEIRS[: asked.others]
+    sides = [*ours(asked.images, asked.alone), *((peer, asked.images) for peer in others)]
+    for peer in others:
         peer.python()
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
     try:
@@ -55,12 +56,12 @@ def main() -> None:
         shutil.rmtree(folder)
     figures: dict[str, Any] = {"images": asked.images, "of one worker": asked.alone, "rounds": asked.rounds}
     figures |= {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-    figures |= ratios(figures)
+    figures |= ratios(figures, others)
     bench.finish("engines", figures, long=asked.long)
     bars.draw("engines", pictured(figures, [peer for peer, _ in sides]), long=asked.long)
 
 
-def ratios(figures: dict[str, Any]) -> dict[str, float]:
+def ratios(figures: dict[str, Any], others: list[Peer]) -> dict[str, float]:
     """Compare workers, engines and programs, start-up taken off."""
 
     def taken(name: str, unit: str) -> float:
@@ -71,7 +72,7 @@ def ratios(figures: dict[str, Any]) -> dict[str, float]:
         one, two = (figures.get(f"laketag {engine}, {count}: nsfw: images/s") for count in (1, 2))
         if one:
             found[f"ratio {engine}, 1 worker / 2 workers"] = two / one  # of the seconds for an image
-        for peer in THEIRS:
+        for peer in others:
             for unit in ("seconds", "CPU seconds"):
                 found[f"ratio {peer.name} / laketag {engine}: {unit}"] = taken(peer.name, unit) / taken(
                     f"laketag {engine}, 2", unit

@@ -1,6 +1,6 @@
 """Today's habit against laketag: rewriting WebDataset tars to add a label, and everything that comes after.
 
-python benchmarks/rewrite.py [--long] [--images 1500] [--shards 8] [--rounds 3]
+python benchmarks/rewrite.py [--long] [--images 1500] [--shards 8] [--rounds 3] [--crashes 1]
 
 The habit is `programs/rewrite_tars.py`: Ray tasks over tars, sample by sample, whole new tars. Both sides
 have the same images, models and number of workers. What each takes with two images is its start-up, which
@@ -186,7 +186,7 @@ def figures_of(
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(160, 1500), shards=(8, 8), rounds=(1, 3))
+    asked = bench.asked(__doc__, images=(160, 1500), shards=(8, 8), rounds=(1, 3), crashes=(0, 1))
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
     try:
         photographs = samples.photographs(asked.images)
@@ -198,7 +198,7 @@ def main() -> None:
             rounds.append(one_round(folder / f"round-{number}", folder / "tars"))
             compare(folder / f"round-{number}", rounds[-1], asked.images)
             shutil.rmtree(folder / f"round-{number}")
-        restarts = crashed(folder / "crash", folder / "tars", asked.images)
+        restarts = crashed(folder / "crash", folder / "tars", asked.images) if asked.crashes else {}
     finally:
         shutil.rmtree(folder)
     figures = {"images": asked.images, "tars": asked.shards, "MB of tars": size / 1e6, "rounds": asked.rounds}

@@ -28,7 +28,7 @@ FRESH = (
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, repeats=(3, 5))
+    asked = bench.asked(__doc__, repeats=(1, 5))
     folder = tempfile.mkdtemp(prefix="laketag-bench-")
     try:
         lance.write_dataset(pa.table({"jpg": [b"image %d" % n for n in range(1000)]}), folder)

@@ -33,6 +33,10 @@ def test_until_the_first_worker_comes_those_that_were_asked_for_are_told(engine:
     assert told[-1].lost == 0
 
 
+def test_threads_of_a_worker_s_model_sleep_while_they_wait(engine: Engine) -> None:
+    assert list(engine.run(_wait_policy, [0])) == ["PASSIVE"]
+
+
 def test_no_tasks_give_no_results(engine: Engine) -> None:
     assert list(engine.run(_square, [])) == []
 
@@ -167,6 +171,10 @@ def _wait_for(file: Path) -> None:
     while not file.exists():
         assert time.monotonic() < deadline, f"{file} did not come"
         time.sleep(0.01)
+
+
+def _wait_policy(_: int) -> str | None:
+    return os.environ.get("OMP_WAIT_POLICY")
 
 
 def _square(n: int) -> int:

@@ -91,6 +91,9 @@ def said(answer: Answer) -> bytes:
 
 @lru_cache(maxsize=1)
 def _loaded(pickled: bytes) -> Any:
+    # Threads of a model that wait must sleep: awake, they take the cores from those that decode. It is read
+    # when a library of a model is loaded, which is below.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parcel, fn = cloudpickle.loads(pickled)
     parcel.unpack()
     try:

@@ -83,8 +83,6 @@ class _Pool:
         ours, theirs = socket.socketpair()
         # The driver's own path: a module found here must be found there, a notebook's folder too.
         begin = f"import sys; sys.path[:] = {sys.path!r}; from laketag.engines.worker import main; main()"
-        # Threads of a model that wait must sleep: awake, they take the cores from those that decode.
-        begin = f"import os; os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE'); {begin}"
         command = [sys.executable, "-c", begin, str(theirs.fileno()), str(os.getpid()), str(number)]
         with theirs:
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
