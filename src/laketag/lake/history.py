@@ -129,11 +129,7 @@ def versions(
             each,
             columns_added=tuple(name for name in after if name not in before),
             columns_removed=tuple(name for name in before if name not in after),
-            columns_written=tuple(
-                name
-                for name in after
-                if name in before and (name in _written(each) or after[name] != before[name])
-            ),
+            columns_written=_written(each, before, after),
         )
         for (_, each), (before, after) in zip(shown, pairwise([{}, *columns]), strict=True)
     ]
@@ -231,8 +227,12 @@ def _look_at(
     return {field.name: field.type for field in dataset.schema}, shown
 
 
-def _written(version: VersionShown) -> list[str]:
-    return version.made_by.get("columns", "").split(",")
+def _written(
+    version: VersionShown, before: Mapping[str, pa.DataType], after: Mapping[str, pa.DataType]
+) -> tuple[str, ...]:
+    told = version.made_by.get("columns", "").split(",")
+    kept = (name for name in after if name in before)
+    return tuple(name for name in kept if name in told or after[name] != before[name])
 
 
 def operation(dataset: LanceDataset, version: int) -> str:
