@@ -13,6 +13,7 @@ import pyarrow as pa
 from laketag.errors import CommitError
 from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import exists, leaf_ids, open_dataset
+from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
@@ -22,6 +23,11 @@ from laketag.lake.writing import STORAGE_VERSION
 
 if TYPE_CHECKING:
     from lance import LanceDataset
+
+IMPORTING = "importing"
+"""The folder of imports' leases."""
+_QUEUES = 600.0
+"""Seconds that an import waits until others have committed."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,12 @@ def append_fragments(
         schema: the fragments' columns; those that the dataset has are of its types.
         fragments: what to add.
         properties: go into the transaction.
-        check: called with the dataset as it is right before the commit; raises to give up.
+        check: called with the dataset as it is right before the commit; raises to give up. No other import
+            adds rows in between: to Lance two appends are no conflict, whatever they hold.
 
     Raises:
         CommitError: the dataset changed under every attempt, or no longer fits.
+        JobRefused: others were at their commits all the while.
     """
     require_put_if_absent(location)
     mark = uuid.uuid4().hex
@@ -109,13 +117,14 @@ def append_fragments(
         check(dataset)
         return _append(location, dataset, schema, fragments, {**properties, COMMIT_KEY: mark})
 
-    for attempt in range(ATTEMPTS):
-        try:
-            return patiently(append, is_of_the_store)
-        except OSError as error:
-            if not is_conflict(error):
-                raise CommitError(f"{location.uri}: the commit failed ({first_line(error)})") from error
-            time.sleep(min(2.0, 0.05 * 2**attempt))
+    with leased(location, IMPORTING, "the commit of another import", "commit", waits=_QUEUES):
+        for attempt in range(ATTEMPTS):
+            try:
+                return patiently(append, is_of_the_store)
+            except OSError as error:
+                if not is_conflict(error):
+                    raise CommitError(f"{location.uri}: the commit failed ({first_line(error)})") from error
+                time.sleep(min(2.0, 0.05 * 2**attempt))
     raise CommitError(
         f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from laketag.errors import JobRefused, MissingExtra, StoreError
 from laketag.lake import links, probing
+from laketag.lake.adding import IMPORTING
 from laketag.lake.dataset import PIN_PREFIX, open_dataset
 from laketag.lake.explaining import explaining
 from laketag.lake.freeing import compact_fragments, free_versions, staged_age
@@ -27,7 +28,7 @@ _KEPT = ("imported", probing.FOLDER, links.FOLDER)
 _CHECKED = "checked"
 _LEASE = "lease"
 # Imports have one lease together, and stage each in a folder of its own.
-_IMPORTING, _IMPORT = "importing", "import-"
+_IMPORT = "import-"
 # And one without a lease is taken for dead once it staged nothing for so many seconds.
 _IMPORT_RESTS = 3600.0
 
@@ -156,7 +157,7 @@ def _folders(location: Location) -> dict[str, list[str]]:
 
 def _running(folders: Mapping[str, list[str]]) -> set[str]:
     running = {job for job, names in folders.items() if _is_running(names)}
-    imports = {job for job in folders if job.startswith(_IMPORT)} if _IMPORTING in running else set()
+    imports = {job for job in folders if job.startswith(_IMPORT)} if IMPORTING in running else set()
     return running | imports
 
 

@@ -8,6 +8,7 @@ one does, whatever their clocks say. It costs no version of the dataset.
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
 import time
@@ -27,6 +28,8 @@ from laketag.lake.staged import StagedFiles
 LASTS = 90.0
 """Seconds after which a holder that does not renew is taken for dead."""
 _RENEWALS = 3
+_PAUSE = 0.5
+"""Seconds, at most, from one attempt to the next."""
 _NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
 
 
@@ -67,7 +70,9 @@ class Lease:
 
 
 @contextmanager
-def leased(location: Location, work: str, name: str, part: str = "all") -> Iterator[None]:
+def leased(
+    location: Location, work: str, name: str, part: str = "all", *, waits: float = 0.0
+) -> Iterator[None]:
     """Hold a piece of work, or a slice of it, while the body runs.
 
     Args:
@@ -75,20 +80,17 @@ def leased(location: Location, work: str, name: str, part: str = "all") -> Itera
         work: the folder below `_laketag/` that stands for it.
         name: what people call it, for the message.
         part: `all`, which excludes every other, or a slice, which excludes itself and `all`.
+        waits: for so many seconds until another run has let it go.
 
     Raises:
         JobRefused: another run holds it; the text says who, since when, and when the lease runs out.
     """
     folder = StagedFiles(location, f"{work}/lease")
-    now, own = _now(), uuid.uuid4().hex[:12]
-    lease = Lease(now, own, now + int(LASTS * 1000), part, os.getpid(), socket.gethostname())
-    _check(folder, lease, name)
-    folder.write(lease.file, _NOTHING)
+    lease = _taken(folder, part, name, waits)
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(folder, lease, ended), daemon=True)
     is_reachable = True
     try:
-        _check(folder, lease, name)
         thread.start()
         with explained(location.uri):
             yield
@@ -98,9 +100,27 @@ def leased(location: Location, work: str, name: str, part: str = "all") -> Itera
     finally:
         ended.set()
         if is_reachable:
-            if thread.ident is not None:
-                thread.join()
-            folder.delete([file for file in folder.names() if Lease.of(file).id == own])
+            thread.join()
+            folder.delete([file for file in folder.names() if Lease.of(file).id == lease.id])
+
+
+def _taken(folder: StagedFiles, part: str, name: str, waits: float) -> Lease:
+    """Write a lease that no other one excludes."""
+    deadline = time.monotonic() + waits
+    while True:
+        now, own = _now(), uuid.uuid4().hex[:12]
+        lease = Lease(now, own, now + int(LASTS * 1000), part, os.getpid(), socket.gethostname())
+        try:
+            _check(folder, lease, name)
+            folder.write(lease.file, _NOTHING)
+            _check(folder, lease, name)
+        except JobRefused:
+            folder.delete([lease.file])
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            return lease
+        time.sleep(random.uniform(0, _PAUSE))
 
 
 def _check(folder: StagedFiles, lease: Lease, name: str) -> None:

@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine, Progress, Teller
 from laketag.errors import CommitError
-from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, create_dataset, verify_fragments
+from laketag.lake.adding import (
+    IMPORTING,
+    DataFileOf,
+    NewFragment,
+    append_fragments,
+    create_dataset,
+    verify_fragments,
+)
 from laketag.lake.answering import watching
 from laketag.lake.columns import delete_data_file
 from laketag.lake.dataset import open_dataset
@@ -39,9 +46,6 @@ from laketag.shards.typed import TypedTask, fits, is_typed, write_typed
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-IMPORTING = "importing"
-"""The folder of imports' leases."""
 
 __all__ = ["ImportReport", "ImportSettings", "import_"]
 
