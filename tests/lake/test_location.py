@@ -19,6 +19,10 @@ def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert Location.of("a.lance/") == Location(str(tmp_path / "a.lance"))
 
 
+def test_the_root_is_itself_and_not_the_current_folder() -> None:
+    assert Location.of("/") == Location("/")
+
+
 def test_an_address_that_holds_credentials_is_refused_without_repeating_them() -> None:
     with pytest.raises(DatasetError, match="must not hold credentials") as refused:
         Location.of("s3://key:hidden@bucket/a.lance")

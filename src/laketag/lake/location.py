@@ -37,7 +37,7 @@ class Location:
             )
         given = dict(storage_options or {})
         if "://" not in uri:
-            return cls(os.path.abspath(os.path.expanduser(uri)).rstrip("/"), given)
+            return cls(os.path.abspath(os.path.expanduser(uri)), given)
         made = cls(uri.rstrip("/"), given)
         if made.scheme != "abfss" and "@" in made.uri.partition("://")[2].partition("/")[0]:
             # The address is in messages, reports and process titles.

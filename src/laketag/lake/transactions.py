@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ COMMIT_KEY = "laketag.commit"
 """A transaction's property: a name of its own for a commit over all its attempts."""
 ATTEMPT_KEY = "laketag.attempt"
 """Likewise, for one attempt."""
+_CONFLICT = re.compile(r"commit conflict for version|incompatible transaction:", re.IGNORECASE)
 _READING = threading.Lock()
 
 
@@ -63,8 +65,7 @@ def is_conflict(error: BaseException) -> bool:
     from lance.commit import CommitConflictError
 
     # Lance's own methods raise a plain OSError, which says so in its text.
-    text = str(error).lower()
-    return isinstance(error, CommitConflictError) or "conflict" in text or "incompatible transaction" in text
+    return isinstance(error, CommitConflictError) or _CONFLICT.search(str(error)) is not None
 
 
 def version_with(dataset: LanceDataset, key: str, value: str, *, after: int) -> int | None:
