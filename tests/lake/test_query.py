@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import laketag
-from laketag.errors import BadSQL
+from laketag.errors import BadSQL, ColumnError
 
 
 @pytest.fixture
@@ -89,3 +89,21 @@ def test_a_filter_that_names_no_column_says_which_and_what_there_is(uri: str, wh
         list(laketag.query(uri, selection=laketag.Selection(where=where)))
 
     assert str(raised.value) == f"the filter {where!r} cannot be run: {said}"
+
+
+@pytest.mark.parametrize("order", ["my score desc", '"my score" desc', "my score  DESC", "-my score"])
+def test_rows_come_in_the_order_of_a_column_whose_name_has_blanks(tmp_path: Path, order: str) -> None:
+    import lance
+
+    table = pa.table({"my score": [1, None, 3, 2], "-my score": [3, None, 1, 2]})
+    uri = str(lance.write_dataset(table, tmp_path / "photos.lance").uri)
+
+    batches = laketag.query(uri, selection=laketag.Selection(order_by=order))
+
+    assert [row["my score"] for batch in batches for row in batch.to_pylist()] == [3, 2, 1, None]
+
+
+@pytest.mark.parametrize("order", ["width sideways", "wide", "desc", ""])
+def test_an_order_that_is_none_is_said(uri: str, order: str) -> None:
+    with pytest.raises(ColumnError, match="there is no column"):
+        list(laketag.query(uri, selection=laketag.Selection(order_by=order)))

@@ -15,8 +15,8 @@ from laketag.gallery.choice import Choice
 from laketag.gallery.drawing import Histogram, drawn, histogram
 from laketag.gallery.hanging import Hanging
 from laketag.lake import sql
-from laketag.lake.browsing import RowIds, View, can_order
-from laketag.lake.query import default_columns
+from laketag.lake.browsing import RowIds, View
+from laketag.lake.query import can_order, default_columns
 from laketag.lake.shapes import Scale, shape
 from laketag.lake.showing import provenance
 from laketag.lake.similar import is_vector

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.errors import BadSQL, ColumnError
+from laketag.errors import BadSQL
 from laketag.lake import sql
-from laketag.lake.dataset import image_column, is_image_like, open_dataset, require_columns
+from laketag.lake.dataset import image_column, is_image_like, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
+from laketag.lake.query import order_of
 from laketag.lake.reading import first_line
 from laketag.lake.similar import near
 
@@ -81,10 +82,10 @@ class View:
             first: give only so many; to find these in a million rows takes a tenth of the time.
 
         Raises:
-            BadSQL: Lance cannot run the filter, or the order is none.
+            BadSQL: Lance cannot run the filter.
             ColumnError: there is no such column to order by.
         """
-        name, descending = _ordering(self.schema, order_by) if order_by else (None, False)
+        name, descending = order_of(self.schema, order_by) if order_by else (None, False)
         table = self.values([name] if name else [], where)
         ids: RowIds = table[ROW_ID].to_numpy()
         total = len(ids)
@@ -164,23 +165,6 @@ class View:
             )
             for batch in scanner.to_batches():
                 yield from batch.to_pylist()
-
-
-def can_order(field: pa.Field) -> bool:
-    """Whether rows can be put in order by a column."""
-    return not (is_image_like(field) or pa.types.is_nested(field.type))
-
-
-def _ordering(schema: pa.Schema, text: str) -> tuple[str, bool]:
-    name, direction = text.strip(), "asc"
-    if name not in schema.names:  # a name may have spaces of its own
-        name, _, direction = name.rpartition(" ")
-    if direction.lower() not in ("asc", "desc") or not name:
-        name, direction = text.strip(), "asc"
-    require_columns(schema, [name])
-    if not can_order(schema.field(name)):
-        raise ColumnError(f"rows cannot be put in order by {name!r}, which is {schema.field(name).type}")
-    return name, direction.lower() == "desc"
 
 
 def _order(column: pa.ChunkedArray, descending: bool, first: int | None) -> npt.NDArray[np.int64]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from laketag.errors import BadSQL, DatasetError, WrongUsage
+from laketag.errors import BadSQL, ColumnError, DatasetError, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns, require_names
 from laketag.lake.explaining import explaining
@@ -49,7 +50,7 @@ class Selection:
         """Refuse what cannot be.
 
         Raises:
-            WrongUsage: no column, an order that is none, or parts that exclude each other.
+            WrongUsage: no column, or parts that exclude each other.
         """
         require_names(self.columns)
         alone = (self.where, self.columns, self.order_by, self.similar_to, self.vector)
@@ -57,8 +58,6 @@ class Selection:
             raise WrongUsage("a whole query stands alone; put filter, columns, order and limit into its text")
         if self.similar_to is not None and self.order_by is not None:
             raise WrongUsage("what is similar comes in the order of its distance; leave the order out")
-        if self.order_by is not None and _direction(self.order_by) not in ("", "asc", "desc"):
-            raise WrongUsage(f"the order {self.order_by!r} is not a column with asc or desc after it")
 
 
 @explaining
@@ -69,7 +68,7 @@ def query(
 
     Raises:
         DatasetNotFound: there is no dataset.
-        ColumnError: there is no such column.
+        ColumnError: there is no such column, or rows cannot be put in order by it.
         BadSQL: Lance cannot run the filter or the query, or it would do more than read.
         LinkBroken: a tar that rows point into is gone, or was changed, and images are asked for.
     """
@@ -124,13 +123,30 @@ def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> 
 def _ordering(schema: pa.Schema, text: str) -> Any:
     from lance.dataset import ColumnOrdering
 
-    name = text.strip().partition(" ")[0]
+    name, descending = order_of(schema, text)
+    return ColumnOrdering(name, ascending=not descending, nulls_first=False)
+
+
+def order_of(schema: pa.Schema, text: str) -> tuple[str, bool]:
+    """Tell the column of an order, and whether the highest comes first.
+
+    Raises:
+        ColumnError: there is no such column, or rows cannot be put in order by it.
+    """
+    name, direction = text.strip(), "asc"
+    if name not in schema.names:  # a name may have blanks of its own
+        found = re.fullmatch(r"(.+?)\s+(asc|desc)", name, re.IGNORECASE)
+        name, direction = found.groups() if found else (name, direction)
+        name = name.removeprefix('"').removesuffix('"')
     require_columns(schema, [name])
-    return ColumnOrdering(name, ascending=_direction(text) != "desc", nulls_first=False)
+    if not can_order(schema.field(name)):
+        raise ColumnError(f"rows cannot be put in order by {name!r}, which is {schema.field(name).type}")
+    return name, direction.lower() == "desc"
 
 
-def _direction(order: str) -> str:
-    return order.strip().partition(" ")[2].strip().lower()
+def can_order(field: pa.Field) -> bool:
+    """Whether rows can be put in order by a column."""
+    return not (is_image_like(field) or pa.types.is_nested(field.type))
 
 
 def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
