@@ -1,10 +1,11 @@
-"""The same photographs on each engine: start-up apart, one worker and two, beside two other programs.
+"""The same photographs on each engine, start-up apart, beside two other programs.
 
-python benchmarks/engines.py [--long] [--images 10000] [--alone 1500] [--others 2] [--rounds 1]
+python benchmarks/engines.py [--long] [--images 10000] [--few 1500] [--others 2] [--rounds 1]
 
-The other programs are the vendor page's (Ray Data over fragments) and lance-ray's `add_columns`, with two
-workers each, as in `peers.py`, whose environments they share. The model is nsfw. A worker alone is given
-fewer of the photographs, since it takes twice as long; workers are compared by images a second.
+The model is nsfw. A worker with two cores is given all photographs, as are the other programs: the vendor
+page's (Ray Data over fragments) and lance-ray's `add_columns`, with two workers each, as in `peers.py`, whose
+environments they share. One worker of one core, and two of them, are given a few: they are compared with each
+other, by images a second.
 """
 
 from __future__ import annotations
@@ -21,15 +22,21 @@ import samples
 from trials import PEERS, Peer, photographed
 
 ENGINES = ("local", "ray", "spark")
+BOTH = "1 x 2"
+"""Workers, and cores of each."""
 THEIRS = [peer for peer in PEERS if peer.name in ("vendor's page", "lance-ray")]
 
 
-def ours(images: int, alone: int) -> list[tuple[Peer, int]]:
-    """Give laketag on each engine, with one worker and two, and how many photographs each is given."""
+def ours(images: int, few: int) -> list[tuple[Peer, int]]:
+    """Give laketag on each engine, with workers and cores, and how many photographs each is given."""
     return [
-        (Peer(f"laketag {engine}, {count}", "laketag_tag", arguments=(engine, str(count))), given)
+        (Peer(f"laketag {engine}, {name}", "laketag_tag", arguments=(engine, workers, cores)), given)
         for engine in ENGINES
-        for count, given in ((1, alone), (2, images))
+        for name, workers, cores, given in (
+            (BOTH, "1", "2", images),
+            ("1 x 1", "1", "1", few),
+            ("2 x 1", "2", "2", few),
+        )
         if given
     ]
 
@@ -43,9 +50,9 @@ def one_round(folder: Path, sides: list[tuple[Peer, int]], photographs: list[byt
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(120, 10_000), alone=(0, 1500), others=(0, 2), rounds=(1, 1))
+    asked = bench.asked(__doc__, images=(120, 10_000), few=(0, 1500), others=(0, 2), rounds=(1, 1))
     others = THEIRS[: asked.others]
-    sides = [*ours(asked.images, asked.alone), *((peer, asked.images) for peer in others)]
+    sides = [*ours(asked.images, asked.few), *((peer, asked.images) for peer in others)]
     for peer in others:
         peer.python()
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
@@ -54,7 +61,7 @@ def main() -> None:
         rounds = [one_round(folder, sides, photographs) for _ in range(asked.rounds)]
     finally:
         shutil.rmtree(folder)
-    figures: dict[str, Any] = {"images": asked.images, "of one worker": asked.alone, "rounds": asked.rounds}
+    figures: dict[str, Any] = {"images": asked.images, "few": asked.few, "rounds": asked.rounds}
     figures |= {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
     figures |= ratios(figures, others)
     bench.finish("engines", figures, long=asked.long)
@@ -69,13 +76,13 @@ def ratios(figures: dict[str, Any], others: list[Peer]) -> dict[str, float]:
 
     found = {}
     for engine in ENGINES:
-        one, two = (figures.get(f"laketag {engine}, {count}: nsfw: images/s") for count in (1, 2))
+        one, two = (figures.get(f"laketag {engine}, {name}: nsfw: images/s") for name in ("1 x 1", "2 x 1"))
         if one:
             found[f"ratio {engine}, 1 worker / 2 workers"] = two / one  # of the seconds for an image
         for peer in others:
             for unit in ("seconds", "CPU seconds"):
                 found[f"ratio {peer.name} / laketag {engine}: {unit}"] = taken(peer.name, unit) / taken(
-                    f"laketag {engine}, 2", unit
+                    f"laketag {engine}, {BOTH}", unit
                 )
     return found
 

@@ -1,6 +1,6 @@
 """Other ways to add a label column to a Lance dataset, against laketag: what each takes, how each bears up.
 
-python benchmarks/peers.py [--long] [--images 3000] [--rows 1000] [--outcomes 4]
+python benchmarks/peers.py [--long] [--images 10000] [--rows 1000] [--outcomes 4]
 
 Each peer is a program of its own in `programs/`, as its documentation has it, in an environment of its own
 (the two of Ray Data share one), which is made here when it is not there. All have the same rows, models and
@@ -140,7 +140,7 @@ def timed(peer: Peer, folder: Path, rows: int, photographs: list[bytes]) -> dict
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(40, 3000), rows=(1000, 1000), outcomes=(0, len(OUTCOMES)))
+    asked = bench.asked(__doc__, images=(40, 10_000), rows=(1000, 1000), outcomes=(0, len(OUTCOMES)))
     for peer in PEERS:
         peer.python()
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
@@ -177,7 +177,7 @@ def pictured(figures: dict[str, Any]) -> bars.Chart:
         )
         for title, key in groups.items()
     ]
-    return bars.Chart("One label column more, two workers", names, panels)
+    return bars.Chart("One label column more, two cores", names, panels)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python benchmarks/rewrite.py [--long] [--images 1500] [--shards 8] [--rounds 3] [--crashes 1]
 
 The habit is `programs/rewrite_tars.py`: Ray tasks over tars, sample by sample, whole new tars. Both sides
-have the same images, models and number of workers. What each takes with two images is its start-up, which
+have the same images, models and cores. What each takes with two images is its start-up, which
 is taken off seconds and bytes. Bytes are what the operating system counted for all processes of a side.
 """
 
@@ -55,17 +55,17 @@ def steps(folder: Path, tars: Path) -> list[Step]:
         Step(
             "first label, nsfw",
             ("label", tars, first, "NSFW_SCORE", "nsfw"),
-            ("tag", lake, "--with", "tagging:nsfw", *WORKERS),
+            ("tag", lake, "--with", "tagging:nsfw"),
         ),
         Step(
             "second label, brightness",
             ("label", first, second, "GLOW", "glow"),
-            ("tag", lake, "--with", "tagging:glow", *WORKERS),
+            ("tag", lake, "--with", "tagging:glow"),
         ),
         Step(
             "label of a tenth",
             ("label", second, third, "SHINE", "glow", str(EVERY)),
-            ("tag", lake, "--with", "tagging:shine", "--where", some, *WORKERS),
+            ("tag", lake, "--with", "tagging:shine", "--where", some),
         ),
         Step(
             "filter query",
@@ -229,7 +229,7 @@ def pictured(figures: Mapping[str, Any]) -> bars.Chart:
         )  # few images take less than their start-up
     ]
     size = f"{figures['images']:,} images in tars of {figures['MB of tars']:,.0f} MB"
-    title = f"{size}, two workers, start-up apart"
+    title = f"{size}, two cores, start-up apart"
     return bars.Chart(title, ("rewriting the tars", "laketag"), panels)
 
 

@@ -56,12 +56,11 @@ def measure(images: list[bytes], model: object, size: int, start_up: float) -> R
         started = time.perf_counter()
         prepared = list(pool.map(lambda image: model.prepare({"image": decode(image)}), images))
         decoded = time.perf_counter()
-        # The session has one thread: as many calls at once as there are cores are all that it allows.
-        list(pool.map(model.predict, [prepared[at : at + size] for at in range(0, count, size)]))
+        for at in range(0, count, size):
+            model.predict(prepared[at : at + size])
         predicted = time.perf_counter()
         lance.write_dataset(pa.table({"jpg": pa.array(images, pa.binary())}), folder, max_rows_per_file=count)
-        settings = laketag.TagSettings(chunk_rows=count // cores)
-        report = laketag.tag(folder, ["nsfw"], settings=settings, engine=laketag.Local(cores))
+        report = laketag.tag(folder, ["nsfw"])
     return Round(
         count / (decoded - started), count / (predicted - decoded), count / (report.seconds - start_up)
     )
@@ -71,7 +70,7 @@ def start_up_seconds(image: bytes) -> float:
     """Tag one image: processes, imports, the model."""
     with tempfile.TemporaryDirectory() as folder:
         lance.write_dataset(pa.table({"jpg": pa.array([image], pa.binary())}), folder)
-        return laketag.tag(folder, ["nsfw"], engine=laketag.Local(1)).seconds
+        return laketag.tag(folder, ["nsfw"]).seconds
 
 
 def main() -> None:

