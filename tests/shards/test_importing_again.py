@@ -1,0 +1,165 @@
+"""Imports that are repeated, broken off, or at work at the same time; shards that came again, or later."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import lance
+import pytest
+
+from here import Here
+from imports import APPEND, rows, run, staged
+from laketag.errors import CommitError, JobRefused
+from laketag.lake.location import Location
+from laketag.shards import plan
+from laketag.shards.imported import Imported, announce
+from laketag.shards.importing import ImportSettings, import_
+from laketag.shards.ledger import Ledger
+from laketag.shards.sources import find_shards
+from tars import sample, write_tar
+
+
+def test_the_same_command_again_imports_nothing(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", sample("x"), sample("y"), ended=False)
+    first = run(uri, shard)
+
+    again = run(uri, shard)
+
+    assert (again.version, again.rows, again.rows_added, again.bytes_read) == (1, 2, 0, 0)
+    assert (first.complete, again.complete) == (False, False)
+    assert again.lost == first.lost != ()
+
+
+def test_rows_that_a_user_deleted_stay_deleted(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", sample("x"), sample("y"))
+    run(uri, shard)
+    lance.dataset(uri).delete("__key__ = 'x'")
+
+    assert run(uri, shard).rows_added == 0
+
+
+def test_a_restored_dataset_gets_its_shards_back(tmp_path, uri):
+    one, two = (write_tar(tmp_path / f"{n}.tar", sample(n)) for n in "ab")
+    run(uri, one)
+    run(uri, two, settings=APPEND)
+    lance.dataset(uri, version=1).restore()
+
+    run(uri, one, two)
+
+    assert [row["__key__"] for row in rows(uri)] == ["a", "b"]
+
+
+def test_new_shards_need_append(tmp_path, uri):
+    run(uri, write_tar(tmp_path / "a.tar", sample("a")))
+
+    with pytest.raises(JobRefused, match="--append"):
+        run(uri, tmp_path / "a.tar", write_tar(tmp_path / "b.tar", sample("b")))
+    assert lance.dataset(uri).version == 1
+
+
+def test_stable_row_ids_and_versions_go_on_after_an_append(tmp_path, uri):
+    run(uri, write_tar(tmp_path / "a.tar", sample("a")))
+    run(uri, write_tar(tmp_path / "b.tar", sample("b")), settings=APPEND)
+
+    found = lance.dataset(uri).to_table(columns=["_rowid", "_row_created_at_version"]).to_pydict()
+
+    assert found == {"_rowid": [0, 1], "_row_created_at_version": [1, 2]}
+
+
+def test_a_truncated_shard_delivered_again_adds_only_what_is_missing(tmp_path, uri):
+    samples = [sample(f"{i}", {"i": i}) for i in range(6)]
+    shard = write_tar(tmp_path / "a.tar", *samples)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    first = run(uri, shard)
+    shard.write_bytes(whole)
+
+    second = run(uri, shard)
+
+    assert not first.complete
+    assert 0 < first.rows < 6
+    assert (second.complete, second.rows, second.rows_added) == (True, 6, 6 - first.rows)
+    assert sorted(row["__key__"] for row in rows(uri)) == [f"{i}" for i in range(6)]
+    assert run(uri, shard).version == second.version
+
+
+def test_a_redelivery_broken_off_before_its_commit_is_not_taken_for_done(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", *(sample(f"{i}") for i in range(4)))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:3000])
+    run(uri, shard)
+    shard.write_bytes(whole)
+    [found] = find_shards([str(shard)])
+    note = Imported.of(found, "import-job", Ledger(found.url, rows=2, samples=4))
+    announce(Location.of(uri), "job", 1, [note])
+
+    assert run(uri, shard).rows == 4
+
+
+def test_a_shard_touched_but_not_changed_adds_nothing(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", sample("a"))
+    run(uri, shard)
+    os.utime(shard, (1, 1))
+
+    assert (run(uri, shard).version, run(uri, shard).bytes_read) == (1, 0)
+
+
+class Stopped(Exception):
+    """What the program is stopped by, at a moment of the test's choice."""
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_an_import_stopped_at_any_step_goes_on_where_it_was(tmp_path, uri, monkeypatch, moment):
+    monkeypatch.setattr(plan, "TASK_BYTES", 1)
+    # The last one's type makes it necessary to write the typed columns again, which is a step of its own.
+    shards = [write_tar(tmp_path / f"{n}.tar", sample(f"{n}", {"i": i})) for n, i in enumerate([0, 1, 2.5])]
+    told = []
+
+    def stop(progress):
+        told.append(progress)
+        if len(told) > moment:
+            raise Stopped
+
+    try:
+        run(uri, *shards, settings=ImportSettings(progress=stop))
+    except Stopped:
+        assert Path(uri, "_versions").exists() == (told[-1].note == "committed")
+    report = run(uri, *shards)
+
+    assert [row["i"] for row in rows(uri)] == [0, 1, 2.5]
+    assert report.bytes_read == max(0, 3 - moment) * shards[0].stat().st_size
+    assert staged(uri) == []
+
+
+def test_two_imports_at_once_make_one_dataset(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", sample("a", {"n": 1}))
+
+    class Overtaken(Here):
+        def run(self, fn, tasks, tell=None):
+            yield from super().run(fn, tasks)
+            if not Path(uri, "_versions").exists():
+                run(uri, shard)
+
+    with pytest.raises(CommitError, match="run the same command again"):
+        import_([str(shard)], uri, engine=Overtaken())
+
+    assert run(uri, shard).rows == 1
+    assert len(rows(uri)) == 1
+
+
+def test_two_appends_at_once_add_a_shard_once(tmp_path, uri):
+    run(uri, write_tar(tmp_path / "a.tar", sample("a")))
+    shard = write_tar(tmp_path / "b.tar", sample("b", {"n": 1}))
+
+    class Overtaken(Here):
+        def run(self, fn, tasks, tell=None):
+            yield from super().run(fn, tasks)
+            if lance.dataset(uri).version == 1:
+                run(uri, shard, settings=APPEND)
+
+    with pytest.raises(CommitError, match="run the same command again"):
+        import_([str(shard)], uri, settings=APPEND, engine=Overtaken())
+
+    assert run(uri, shard).rows_added == 0
+    assert [row["__key__"] for row in rows(uri)] == ["a", "b"]
