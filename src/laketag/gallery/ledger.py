@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from laketag.lake.browsing import View
 from laketag.lake.history import VersionShown
+from laketag.lake.labels import is_label
 from laketag.lake.weighing import column_bytes
 
 
@@ -30,7 +31,7 @@ class Pass:
 def passes(view: View, versions: Sequence[VersionShown]) -> list[Pass]:
     """List the runs whose columns are still there, the oldest first."""
     sizes = column_bytes(view.dataset)
-    labels = {field.name for field in view.schema if b"laketag" in (field.metadata or {})}
+    labels = {field.name for field in view.schema if is_label(field)}
     shards = sum(size for name, size in sizes.items() if name not in labels)
     images = sizes.get(view.image, 0) if view.image else 0
     found = []

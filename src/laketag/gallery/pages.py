@@ -16,9 +16,9 @@ from laketag.gallery.drawing import Histogram, drawn, histogram
 from laketag.gallery.hanging import Hanging
 from laketag.lake import sql
 from laketag.lake.browsing import RowIds, View
+from laketag.lake.labels import provenance
 from laketag.lake.query import can_order, default_columns
 from laketag.lake.shapes import Scale, shape
-from laketag.lake.showing import provenance
 from laketag.lake.similar import is_vector
 
 PAGE = 60

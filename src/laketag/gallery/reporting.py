@@ -17,10 +17,10 @@ from laketag.lake import sql
 from laketag.lake.browsing import View
 from laketag.lake.explaining import explaining
 from laketag.lake.history import versions
+from laketag.lake.labels import provenance
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.shapes import survey
-from laketag.lake.showing import provenance
 
 _VERSIONS = 30
 _REASONS = 12

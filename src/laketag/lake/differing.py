@@ -16,13 +16,13 @@ from laketag.errors import DatasetError
 from laketag.lake.dataset import data_file, field_id, is_image_like, open_dataset, require_columns
 from laketag.lake.explaining import explaining
 from laketag.lake.history import RENAMING, operation
+from laketag.lake.labels import is_digest, is_label
 from laketag.lake.location import Location
 
 if TYPE_CHECKING:
     from lance import LanceDataset
     from lance.fragment import FragmentMetadata
 
-_PROVENANCE = b"laketag"
 _ROW_ID, _ADDRESS = "_rowid", "_rowaddr"
 # Of more values than this no one reads a from-to table.
 _MOST_VALUES = 50
@@ -227,13 +227,12 @@ class _Pair:
             is_same_type = self.old.schema.field(name).type == field.type
             if not is_same_type or is_image_like(field) or not _can_be_label(field):
                 continue
-            is_label = _PROVENANCE in (field.metadata or {})
             state = partial(_column_state, names=(new_name, name))
             old, new = _changed_fragments(self.old, self.new, state)
-            if not is_label and (not new or not _has_few_values(self.new, new, new_name)):
+            if not is_label(field) and (not new or not _has_few_values(self.new, new, new_name)):
                 continue
             moved = self._moved(name, new_name, old, new)
-            if is_label or moved.moved:
+            if is_label(field) or moved.moved:
                 yield moved
 
     def _moved(self, name: str, new_name: str, old: list[int], new: list[int]) -> LabelsMoved:
@@ -351,8 +350,8 @@ def _is_tabled(moved: pa.Table) -> bool:
 
 
 def _can_be_label(field: pa.Field) -> bool:
-    if _PROVENANCE in (field.metadata or {}):
-        return not field.name.endswith("_DIGEST")
+    if is_label(field):
+        return not is_digest(field)
     return bool(pa.types.is_string(field.type) or pa.types.is_boolean(field.type))
 
 

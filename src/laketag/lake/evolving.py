@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +14,7 @@ from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import field_id, image_columns, is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
 from laketag.lake.explaining import explaining
+from laketag.lake.labels import SQL, recorded
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store
 from laketag.lake.presence import KEY, URL
@@ -24,8 +24,6 @@ from laketag.lake.transactions import is_conflict
 if TYPE_CHECKING:
     from lance import LanceDataset
 
-PROVENANCE_KEY = "laketag"
-_SQL = "sql"
 _JOB = "laketag.job"
 
 
@@ -77,8 +75,8 @@ def add_column(
     _check_new(dataset.schema, name, replace=replace)
     derivation = Derivation(location, name, expression)
     kind = dataset.schema.field(name).type if name in dataset.schema.names else derivation.type(dataset)
-    made_by = json.dumps({"tagger": _SQL, "expression": expression})
-    column = pa.field(name, kind, metadata={PROVENANCE_KEY: made_by})
+    maker = recorded({"tagger": SQL, "expression": expression})
+    column = pa.field(name, kind, metadata=maker)
     if name in dataset.schema.names and is_image_like(column):
         raise ColumnError(f"column {name!r} holds bytes, which SQL does not make; give another name")
     if not dataset.get_fragments():
@@ -95,7 +93,7 @@ def add_column(
             # Evaluated first, and disowned before it is replaced: a break in between must not leave values
             # of SQL under the name of a model.
             prepare(dataset)
-            set_field_metadata(location, {name: {PROVENANCE_KEY: made_by}})
+            set_field_metadata(location, {name: maker})
         commit_columns(location, pa.schema([column]), prepare, properties)
     finally:
         derivation.drop_unused()

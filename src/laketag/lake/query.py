@@ -13,6 +13,7 @@ from laketag.errors import BadSQL, ColumnError, DatasetError, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns, require_names
 from laketag.lake.explaining import explaining
+from laketag.lake.labels import is_digest
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
@@ -84,11 +85,6 @@ def query(
 def default_columns(schema: pa.Schema) -> list[str]:
     """Name what people want to see: no bytes, no vectors, no digests."""
     return [f.name for f in schema if not (is_image_like(f) or is_vector(f) or is_digest(f))]
-
-
-def is_digest(field: pa.Field) -> bool:
-    """Whether a column holds digests of what labels were made from."""
-    return bool(field.name.endswith("_DIGEST") and b"laketag" in (field.metadata or {}))
 
 
 def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:

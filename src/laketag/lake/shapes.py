@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from laketag.lake.browsing import View
 from laketag.lake.dataset import is_image_like
+from laketag.lake.labels import is_digest, is_label
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,8 +82,8 @@ def survey(view: View) -> list[Shape]:
 
     The columns are read once: each gets its scale from the values that are counted on it.
     """
-    labels = [field for field in view.schema if _is_label(field)]
-    others = [field for field in view.schema if not _is_label(field) and field.name not in _PLACES]
+    labels = [field for field in view.schema if is_label(field)]
+    others = [field for field in view.schema if not is_label(field) and field.name not in _PLACES]
     fields = [field for field in (*labels, *others) if _is_countable(field)]
     if not fields:
         return []
@@ -173,13 +174,9 @@ def as_numbers(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def _is_label(field: pa.Field) -> bool:
-    return b"laketag" in (field.metadata or {})
-
-
 def _is_countable(field: pa.Field) -> bool:
     kind = field.type
-    if is_image_like(field) or (_is_label(field) and field.name.endswith("_DIGEST")):
+    if is_image_like(field) or is_digest(field):
         return False
     return _is_number(kind) or pa.types.is_boolean(kind) or _is_text(kind)
 
@@ -196,7 +193,7 @@ def _can_have_bars(field: pa.Field, sample: pa.ChunkedArray) -> bool:
     """Whether the first values leave that open: what they rule out need not be read."""
     if _is_number(field.type):
         return not _is_marks(_there(sample))
-    if _is_label(field) or not _is_text(field.type):
+    if is_label(field) or not _is_text(field.type):
         return True
     kinds = pc.count_distinct(sample).as_py()
     return bool(kinds <= 4 * _MOST_TAGS and kinds * 2 <= max(2, len(sample)))

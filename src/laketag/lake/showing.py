@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset
 from laketag.lake.explaining import explaining
+from laketag.lake.labels import provenance
 from laketag.lake.location import Location
 from laketag.lake.session import session_of
 from laketag.lake.staged import ROOT, StagedFiles
@@ -85,12 +83,6 @@ def show(
         tuple(columns),
         _staged_jobs(location),
     )
-
-
-def provenance(schema: pa.Schema) -> dict[str, dict[str, str]]:
-    """Give what made each label column; columns that laketag did not make are left out."""
-    told = {field.name: (field.metadata or {}).get(b"laketag") for field in schema}
-    return {name: json.loads(text) for name, text in told.items() if text}
 
 
 def _staged_jobs(location: Location) -> tuple[JobShown, ...]:

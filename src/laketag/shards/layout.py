@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from laketag.lake.dataset import IMAGE_NAMES, is_image_like, require_columns
+from laketag.lake.labels import is_digest, is_label
 from laketag.lake.presence import KEY
-from laketag.lake.query import is_digest
 from laketag.lake.similar import is_vector
 from laketag.shards.schema import SOURCE, decode_source
 
-_MADE = b"laketag"
 _PLAIN_MEMBERS = {"txt": pa.string(), "cls": pa.int64(), "json": pa.string()}
 _GENERIC = ("image", "img", "image_bytes")
 _MAGIC = (
@@ -98,9 +97,9 @@ def chosen(schema: pa.Schema, names: Sequence[str] | None, *, images: bool) -> l
 def _source(field: pa.Field) -> str:
     """Say what a column was made of, as import does; guess it for columns that import did not make."""
     metadata = field.metadata or {}
-    if SOURCE in metadata and _MADE not in metadata:
+    if SOURCE in metadata and not is_label(field):
         return decode_source(metadata[SOURCE])
-    is_plain = _MADE not in metadata and _PLAIN_MEMBERS.get(field.name) == field.type
+    is_plain = not is_label(field) and _PLAIN_MEMBERS.get(field.name) == field.type
     return f"member:{field.name}" if is_plain or is_image_like(field) else ""
 
 

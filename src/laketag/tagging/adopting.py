@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from laketag.lake import sql
 from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.explaining import explaining
+from laketag.lake.labels import SQL, made_by, recorded
 from laketag.lake.location import Location
 from laketag.lake.reading import scan, values
 from laketag.taggers.digest import input_digest
@@ -30,11 +30,9 @@ from laketag.tagging.compute import Compute, Work
 from laketag.tagging.holding import leased_jobs, pinned
 from laketag.tagging.job import (
     ADOPTED_FROM,
-    PROVENANCE_KEY,
     Job,
     columns_of_others,
     job_of,
-    made_by,
     maker_of,
 )
 from laketag.tagging.labelling import dataset_at
@@ -48,8 +46,6 @@ from laketag.tagging.underway import UnderWay
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
-_SQL = "sql"
-"""What made a column that `add-column` made."""
 # Code that was rewritten may mean the same: that is for the user to say.
 _NOT_OF_MEANING = {"source", "version", "digest", "job", ADOPTED_FROM}
 
@@ -163,8 +159,8 @@ def _check_model(dataset: LanceDataset, job: Job) -> None:
     """Refuse labels of which is known that something else made them, or this model with other parameters."""
     now = job.provenance
     for name in job.tagger.columns.names:
-        before = made_by(dataset.schema, name)
-        if before.get("tagger") == _SQL:
+        before = made_by(dataset.schema.field(name))
+        if before.get("tagger") == SQL:
             raise JobRefused(
                 f"column {name!r} was made by {maker_of(dataset.schema, name)}, not by a model: it is not "
                 "adopted; rename-column keeps it, `laketag tag --recompute` replaces it"
@@ -280,7 +276,7 @@ def _provenance(dataset: LanceDataset, job: Job) -> dict[str, str]:
     # The packages at hand are left out: which ones really made the labels is not known.
     kept = {key: value for key, value in job.provenance.items() if not key.startswith("version.")}
     before = maker_of(dataset.schema, job.tagger.columns.names[0])
-    return {PROVENANCE_KEY.decode(): json.dumps({**kept, ADOPTED_FROM: before}, sort_keys=True)}
+    return recorded({**kept, ADOPTED_FROM: before})
 
 
 def _count_set(dataset: LanceDataset, name: str) -> int:

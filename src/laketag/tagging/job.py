@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from laketag.errors import ColumnError, JobRefused
+from laketag.lake.labels import made_by, recorded
 from laketag.taggers.digest import provenance, tagger_digest
 from laketag.taggers.protocol import Tagger, digest_column, error_column, label_schema
 
-PROVENANCE_KEY = b"laketag"
 ADOPTED_FROM = "adopted_from"
 """In the provenance of adopted columns: who had made them."""
 _NO_PARAMETERS = ("job", "digest", "tagger", "source")
@@ -48,7 +48,7 @@ class Job:
     @property
     def provenance(self) -> dict[str, str]:
         """What each of its columns says of its maker."""
-        return made_by(self.columns, self.digest_column)
+        return made_by(self.columns.field(self.digest_column))
 
     @property
     def error_column(self) -> str:
@@ -74,8 +74,8 @@ def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     # In the tagger's own order: beside another tagger it is the same job.
     read = tuple((role, columns_of[role]) for role in tagger.reads)
     digest = hashlib.sha256(f"{tagger_digest(tagger)} {json.dumps(read)}".encode()).hexdigest()[:32]
-    made_by = json.dumps({**provenance(tagger), "job": digest}, sort_keys=True)
-    columns = pa.schema([field.with_metadata({PROVENANCE_KEY: made_by}) for field in label_schema(tagger)])
+    maker = recorded({**provenance(tagger), "job": digest})
+    columns = pa.schema([field.with_metadata(maker) for field in label_schema(tagger)])
     return Job(tagger, digest, read, columns)
 
 
@@ -90,10 +90,10 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
     if not present:
         return False
     for name in present:
-        if made_by(schema, name).get("job") != job.digest:
+        if made_by(schema.field(name)).get("job") != job.digest:
             raise JobRefused(
                 f"column {name!r} of tagger {job.name!r} was made by {maker_of(schema, name)}"
-                f"{_differing(made_by(schema, name), job)}, and labels of two makers are never mixed: "
+                f"{_differing(made_by(schema.field(name)), job)}, and labels of two makers are never mixed: "
                 f"{_WAYS_OUT}"
             )
     if len(present) < len(job.columns):
@@ -113,7 +113,7 @@ def columns_of_others(job: Job, schema: pa.Schema) -> list[str]:
     """
     present = _present(job, schema)
     is_ours = len(present) == len(job.columns) and all(
-        made_by(schema, name).get("job") == job.digest for name in present
+        made_by(schema.field(name)).get("job") == job.digest for name in present
     )
     return [] if is_ours else present
 
@@ -131,12 +131,7 @@ def _present(job: Job, schema: pa.Schema) -> list[str]:
 
 def maker_of(schema: pa.Schema, name: str) -> str:
     """Say in words what made a column."""
-    return _maker(made_by(schema, name))
-
-
-def made_by(schema: pa.Schema, name: str) -> dict[str, str]:
-    """Read what is recorded of a column's maker; empty where nothing is."""
-    return dict(json.loads((schema.field(name).metadata or {}).get(PROVENANCE_KEY, b"{}")))
+    return _maker(made_by(schema.field(name)))
 
 
 def _differing(said: dict[str, str], job: Job) -> str:

@@ -12,6 +12,7 @@ from laketag.errors import WrongUsage
 from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset
 from laketag.lake.explaining import explaining
+from laketag.lake.labels import made_by, recorded
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
@@ -21,7 +22,7 @@ from laketag.taggers.spec import find
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute
 from laketag.tagging.holding import leased_jobs, pinned
-from laketag.tagging.job import ADOPTED_FROM, PROVENANCE_KEY, made_by
+from laketag.tagging.job import ADOPTED_FROM
 from laketag.tagging.preparing import Run, jobs_of, look, plan
 from laketag.tagging.report import TagReport
 from laketag.tagging.sampling import estimate
@@ -138,9 +139,9 @@ def _disown(run: Run) -> None:
     schema = open_dataset(run.compute.location).schema
     columns = [column for job in run.jobs for column in job.columns if column.name in schema.names]
     said = {
-        column.name: {PROVENANCE_KEY.decode(): column.metadata[PROVENANCE_KEY].decode()}
+        column.name: recorded(made_by(column))
         for column in columns
-        if ADOPTED_FROM in made_by(schema, column.name)
+        if ADOPTED_FROM in made_by(schema.field(column.name))
     }
     if said:
         set_field_metadata(run.compute.location, said)
