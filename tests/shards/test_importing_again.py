@@ -163,3 +163,17 @@ def test_two_appends_at_once_add_a_shard_once(tmp_path, uri):
 
     assert run(uri, shard).rows_added == 0
     assert [row["__key__"] for row in rows(uri)] == ["a", "b"]
+
+
+def test_an_import_that_begins_and_ends_beside_another_one_does_not_disturb_it(tmp_path, uri):
+    one, two, three = (write_tar(tmp_path / f"{n}.tar", sample(n)) for n in "abc")
+    run(uri, one)
+
+    class Overtaken(Here):
+        def run(self, fn, tasks, tell=None):
+            run(uri, three, settings=APPEND)
+            yield from super().run(fn, tasks)
+
+    import_([str(two)], uri, settings=APPEND, engine=Overtaken())
+
+    assert [row["__key__"] for row in rows(uri)] == ["a", "c", "b"]

@@ -16,7 +16,7 @@ from datasets import labels, make, right_label, staged_files
 from fakes import CountingTagger, DigestLabel, predicted
 from here import tag
 from laketag.errors import JobRefused, WrongUsage
-from laketag.lake.lease import _NOTHING, Lease, leased
+from laketag.lake.lease import Lease, leased
 from laketag.lake.location import Location
 from laketag.lake.showing import show
 from laketag.lake.staged import StagedFiles
@@ -124,7 +124,7 @@ def test_the_lease_of_a_dead_process_or_one_that_ran_out_holds_no_one_up(tmp_pat
     dead = Lease(now - 5000, "a" * 12, now + 60_000, "all", process.pid, socket.gethostname())
     late = Lease(now - 5000, "b" * 12, now - 1, "all", 1, "another.host")
     for lease in (dead, late):
-        folder.write(lease.file, _NOTHING)
+        folder.mark(lease.file)
 
     assert tag(str(tmp_path), [DigestLabel()]).computed == 300
     assert folder.names() == []

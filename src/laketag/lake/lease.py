@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import pyarrow as pa
-
 from laketag.errors import JobRefused, StoreError
 from laketag.lake.location import Location
 from laketag.lake.patience import OF_LANCE, explained
@@ -30,7 +28,6 @@ LASTS = 90.0
 _RENEWALS = 3
 _PAUSE = 0.5
 """Seconds, at most, from one attempt to the next."""
-_NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,12 @@ def leased(
             folder.delete([file for file in folder.names() if Lease.of(file).id == lease.id])
 
 
+def held_parts(location: Location, work: str) -> set[str]:
+    """List the parts of a piece of work that somebody holds."""
+    leases = map(Lease.of, StagedFiles(location, f"{work}/lease").names())
+    return {lease.part for lease in leases if not lease.is_dead()}
+
+
 def _taken(folder: StagedFiles, part: str, name: str, waits: float) -> Lease:
     """Write a lease that no other one excludes."""
     deadline = time.monotonic() + waits
@@ -112,7 +115,7 @@ def _taken(folder: StagedFiles, part: str, name: str, waits: float) -> Lease:
         lease = Lease(now, own, now + int(LASTS * 1000), part, os.getpid(), socket.gethostname())
         try:
             _check(folder, lease, name)
-            folder.write(lease.file, _NOTHING)
+            folder.mark(lease.file)
             _check(folder, lease, name)
         except JobRefused:
             folder.delete([lease.file])
@@ -141,7 +144,7 @@ def _renew(folder: StagedFiles, lease: Lease, ended: threading.Event) -> None:
     while not ended.wait(LASTS / _RENEWALS):
         following = replace(lease, expires=_now() + int(LASTS * 1000))
         try:
-            folder.write(following.file, _NOTHING)
+            folder.mark(following.file)
             folder.delete([lease.file])
         except OF_LANCE:
             continue  # the store does not answer; the next round tries it again

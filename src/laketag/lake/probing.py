@@ -47,7 +47,7 @@ def _require(uri: str, options: tuple[tuple[str, str], ...]) -> None:
             return
         is_safe = patiently(lambda: _refuses_a_second(location), is_of_the_store)
         if is_safe:
-            notes.write(note, pa.table({"safe": [True]}))
+            notes.mark(note)
     except (OSError, ValueError) as error:
         raise CommitError(
             f"{uri} cannot be written: {first_line(error)}; look at the address and the options"

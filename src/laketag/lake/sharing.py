@@ -10,13 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from laketag.errors import DatasetError
+from laketag.lake.lease import held_parts
 from laketag.lake.location import Location
 from laketag.lake.staged import ROOT, StagedFiles
-
-_NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
 
 
 @dataclass(frozen=True)
@@ -55,16 +52,18 @@ def on_shared_disk(
         location: the dataset's; on an object store every machine sees the same, so that there is no guard.
         work: the folder below `_laketag/` of the work at hand, which is leased.
         function: what workers run.
-        part: of the work, that is leased by itself.
+        part: the caller's lease.
     """
     if not location.is_local:
         yield function
         return
     folder, name = f"{work}/here", f"{part}.{uuid.uuid4().hex}.lance"
     marks = StagedFiles(location, folder)
-    # Whoever held the lease before and was killed has left its mark.
-    marks.delete([left for left in marks.names() if left.startswith(f"{part}.")])
-    marks.write(name, _NOTHING)
+    # Whoever was killed has left its mark. They are listed first: who begins now has a lease before a mark.
+    there = marks.names()
+    others = held_parts(location, work) - {part}
+    marks.delete([left for left in there if left.partition(".")[0] not in others])
+    marks.mark(name)
     try:
         mark = os.path.join(location.uri, ROOT, folder, name)
         yield OnSharedDisk(function, location.uri, mark, socket.gethostname())

@@ -89,7 +89,7 @@ def import_(
             return run.report(run.finish(), time.monotonic() - started)
         require_put_if_absent(location)
         # A part of its own: imports do not exclude each other, but `clean` must see that one is at work.
-        with without_empty_folders(location), leased(location, IMPORTING, "an import", uuid.uuid4().hex):
+        with without_empty_folders(location), leased(location, IMPORTING, "an import", run.part):
             return run.report(run.finish(), time.monotonic() - started)
 
 
@@ -119,6 +119,8 @@ class _Import:
     repeats: list[dict[str, str]] = field(default_factory=list)
     bytes_read: int = 0
     bytes_written: int = 0
+    part: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """By which its lease and its marks are known."""
     teller: Teller = field(init=False)
 
     def __post_init__(self) -> None:
@@ -254,7 +256,8 @@ class _Import:
     def _run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         with ExitStack() as held:
             if self.job.folder:
-                function = held.enter_context(on_shared_disk(self.job.location, IMPORTING, function))
+                guard = on_shared_disk(self.job.location, IMPORTING, function, part=self.part)
+                function = held.enter_context(guard)
             yield from held.enter_context(closing(self.engine.run(function, tasks, self.teller.hear)))
 
     def _tell(self, done: int, total: int, note: str, unit: str = "bytes") -> None:

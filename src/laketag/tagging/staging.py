@@ -163,7 +163,7 @@ class Staging:
     def begin(self, chunk: Chunk) -> str:
         """Leave a marker that a chunk was begun; returns its name."""
         name = f"{chunk.key}.{uuid.uuid4().hex[:12]}.lance"
-        self.attempts.write(name, pa.table({OFFSET: pa.array([], pa.uint32())}))
+        self.attempts.mark(name)
         return name
 
     def begun(self) -> dict[str, list[str]]:
