@@ -130,6 +130,17 @@ def test_the_lease_of_a_dead_process_or_one_that_ran_out_holds_no_one_up(tmp_pat
     assert folder.names() == []
 
 
+def test_the_lease_of_a_process_in_a_container_of_the_same_name_holds(tmp_path: Path) -> None:
+    make(tmp_path)
+    job = job_of(DigestLabel(), [("bytes", "jpg")])
+    now = int(time.time() * 1000)
+    unseen = Lease(now, "a" * 12, now + 60_000, "all", 1 << 22, socket.gethostname(), "elsewhere")
+    StagedFiles(Location.of(str(tmp_path)), f"{job.digest}/lease").mark(unseen.file)
+
+    with pytest.raises(JobRefused, match=f"process {1 << 22}"):
+        tag(str(tmp_path), [DigestLabel()])
+
+
 @pytest.mark.slow
 def test_a_slice_may_tidy_up_while_another_one_looks_at_what_is_staged(tmp_path: Path) -> None:
     make(tmp_path)

@@ -7,6 +7,7 @@ one does, whatever their clocks say. It costs no version of the dataset.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import socket
@@ -15,8 +16,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 
 from laketag.errors import JobRefused, StoreError
 from laketag.lake.location import Location
@@ -28,6 +31,17 @@ LASTS = 90.0
 _RENEWALS = 3
 _PAUSE = 0.5
 """Seconds, at most, from one attempt to the next."""
+
+
+@lru_cache(maxsize=1)
+def _neighbours() -> str:
+    """Tell machines from each other, and containers on them, though all may have one name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        processes = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return "unknown"  # no Linux: the name has to do
+    return hashlib.sha256(f"{boot} {processes}".encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -43,23 +57,25 @@ class Lease:
     """`all`, or the slice: `3of64`."""
     pid: int
     host: str
+    among: str = field(default_factory=_neighbours)
+    """The processes that see each other, this one among them."""
 
     @property
     def file(self) -> str:
         """The staged file's name."""
-        return (
-            f"{self.since}.{self.id}.{self.expires}.{self.part}.{self.pid}.{self.host.encode().hex()}.lance"
-        )
+        host = self.host.encode().hex()
+        return f"{self.since}.{self.id}.{self.expires}.{self.part}.{self.pid}.{host}.{self.among}.lance"
 
     @classmethod
     def of(cls, file: str) -> Lease:
         """Read a staged file's name."""
-        since, name, expires, part, pid, host, _ = file.split(".")
-        return cls(int(since), name, int(expires), part, int(pid), bytes.fromhex(host).decode())
+        since, name, expires, part, pid, host, among, _ = file.split(".")
+        return cls(int(since), name, int(expires), part, int(pid), bytes.fromhex(host).decode(), among)
 
     def is_dead(self) -> bool:
-        """Whether it ran out, or its holder was a process of this machine that is gone."""
-        return self.expires < _now() or (self.host == socket.gethostname() and not _is_alive(self.pid))
+        """Whether it ran out, or its holder was a process that this one would see, and is gone."""
+        is_neighbour = (self.host, self.among) == (socket.gethostname(), _neighbours())
+        return self.expires < _now() or (is_neighbour and not _is_alive(self.pid))
 
     def excludes(self, other: Lease) -> bool:
         """Whether both cannot hold at once."""
