@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from laketag.errors import (
     BadSQL,
     ColumnError,
     DatasetNotFound,
+    Interrupted,
     JobRefused,
     LinkBroken,
     ShardError,
@@ -195,6 +199,60 @@ class ElsewhereWith(Here):
     def run(self, fn, tasks, tell=None):
         self.folder.rename(self.folder.with_name("elsewhere"))
         yield from super().run(fn, tasks, tell)
+
+
+class Meanwhile(Here):
+    """Does something else before its first task."""
+
+    def __init__(self, something: Callable[[], Any]) -> None:
+        self.something = something
+
+    def run(self, fn, tasks, tell=None):
+        self.something()
+        yield from super().run(fn, tasks, tell)
+
+
+def test_another_export_into_the_same_shards_waits_until_the_first_is_done(tmp_path, tagged):
+    def other() -> None:
+        with pytest.raises(JobRefused, match=r"an export to .*out/{000000\.\.}\.tar is at work: process"):
+            export(tagged, tmp_path / "out", where="n < 5")
+
+    report = laketag.export(tagged, str(tmp_path / "out"), engine=Meanwhile(other))
+
+    assert report.samples == len(read(tmp_path / "out")) == 25
+    assert {each.name for each in (tmp_path / "out" / ".laketag-export").rglob("*") if each.is_file()} == {
+        "job.json"
+    }
+
+
+def test_a_worker_that_outlives_its_export_puts_nothing_among_the_shards_of_the_next(tmp_path, tagged):
+    out = tmp_path / "out"
+    kept: list[tuple[Any, Any]] = []
+
+    class Dies(Here):
+        def run(self, fn, tasks, tell=None):
+            kept.extend((fn, task) for task in tasks)
+            raise KeyboardInterrupt
+            yield
+
+    def begin(samples: int) -> None:
+        with pytest.raises(Interrupted):
+            laketag.export(
+                tagged, str(out), settings=ExportSettings(samples_per_shard=samples), engine=Dies()
+            )
+
+    begin(25)
+    write, task = kept[0]
+
+    class ReadLate(type(task.chosen)):
+        def open(self):
+            begin(20)
+            return super().open()
+
+    with pytest.raises(ShardError, match="another export's by now"):
+        write(replace(task, chosen=ReadLate(**vars(task.chosen))))
+    assert export(tagged, out, samples_per_shard=20).shards_written == 2
+    assert [len(set(keys)) for keys in keys_by_shard(out)] == [20, 5]
 
 
 def test_rows_that_point_into_tars_give_their_bytes_and_a_changed_tar_is_refused(tmp_path):

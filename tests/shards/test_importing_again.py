@@ -174,6 +174,7 @@ def test_an_import_that_begins_and_ends_beside_another_one_does_not_disturb_it(t
             run(uri, three, settings=APPEND)
             yield from super().run(fn, tasks)
 
-    import_([str(two)], uri, settings=APPEND, engine=Overtaken())
+    report = import_([str(two)], uri, settings=APPEND, engine=Overtaken())
 
     assert [row["__key__"] for row in rows(uri)] == ["a", "c", "b"]
+    assert (report.rows_added, report.rows) == (1, 3)

@@ -150,9 +150,8 @@ def _check(folder: StagedFiles, lease: Lease, name: str) -> None:
             folder.delete([other.file])
         else:
             raise JobRefused(
-                f"{name} is at work on this dataset: process {other.pid} on {other.host}, since "
-                f"{_shown(other.since)}; wait for it, stop it, or divide the work with `tag --slice` "
-                f"(if it is dead, its lease runs out at {_shown(other.expires)})"
+                f"{name} is at work: process {other.pid} on {other.host}, since {_shown(other.since)}; wait "
+                f"for it, or stop it (if it is dead, its lease runs out at {_shown(other.expires)})"
             )
 
 

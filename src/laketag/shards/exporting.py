@@ -7,7 +7,7 @@ import json
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,9 +18,11 @@ from laketag.engines.protocol import Engine, Progress, Teller
 from laketag.errors import DatasetError, Interrupted, JobRefused
 from laketag.lake.dataset import open_dataset
 from laketag.lake.explaining import explaining
+from laketag.lake.lease import leased
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.reading import check_filter
+from laketag.lake.staged import without_empty_folders
 from laketag.shards import exported
 from laketag.shards.exported import Begun, ExportReport
 from laketag.shards.layout import Layout, chosen
@@ -70,16 +72,26 @@ def export(
         BadSQL: Lance cannot run the filter.
         ShardRefused: the pattern does not name shards.
         ShardError: a shard cannot be written.
-        JobRefused: the place has shards of another export.
+        JobRefused: the place has shards of another export, or one is at work there.
         Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
     started = time.monotonic()
     options = settings.shard_options or storage_options or {}
     location = Location.of(uri, storage_options)
     require_links(location)
-    run = _plan(location, Pattern.of(pattern, options), settings, engine)
-    run.finish()
-    return run.report(time.monotonic() - started)
+    shards = Pattern.of(pattern, options)
+    with _alone(shards):
+        run = _plan(location, shards, settings, engine)
+        run.finish()
+        return run.report(time.monotonic() - started)
+
+
+@contextmanager
+def _alone(pattern: Pattern) -> Iterator[None]:
+    """Hold the shards' names: two exports at once would put some of their shards over each other's."""
+    place = pattern.state.location
+    with without_empty_folders(place), leased(place, "export", f"an export to {pattern.shown}"):
+        yield
 
 
 def _plan(location: Location, pattern: Pattern, settings: ExportSettings, engine: Engine) -> _Export:

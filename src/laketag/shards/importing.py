@@ -263,6 +263,11 @@ class _Import:
     def _tell(self, done: int, total: int, note: str, unit: str = "bytes") -> None:
         self.teller.tell(Progress(done, total, unit, note))
 
+    def _rows_of(self, version: int | None, added: int) -> int:
+        if self.job.settings.dry_run or version is None:
+            return self.job.rows_before + added
+        return open_dataset(self.job.location, version).count_rows()  # others may have appended meanwhile
+
     def report(self, version: int | None, seconds: float) -> ImportReport:
         """Say what was done."""
         job = self.job
@@ -274,7 +279,7 @@ class _Import:
         return ImportReport(
             uri=job.location.uri,
             version=version,
-            rows=job.rows_before + added,
+            rows=self._rows_of(version, added),
             rows_added=added,
             samples=sum(ledger.samples for ledger in ledgers),
             shards=len(job.shards),

@@ -76,6 +76,11 @@ class Pattern:
         """Where an export notes what it has done."""
         return self.folder.inner(f".{self.prefix}laketag-export")
 
+    @property
+    def shown(self) -> str:
+        """Give the pattern as one writes it."""
+        return self.path(f"{self.prefix}{{{self.first:0{self.width}d}..}}{self.ending}")
+
     def path(self, name: str) -> str:
         """Give a file's whole path."""
         return f"{self.folder.location.uri}/{name}"

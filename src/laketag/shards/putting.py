@@ -55,15 +55,18 @@ class Place:
     """The export's digest, which its notes begin with."""
 
     def require(self) -> None:
-        """Make sure that this machine sees the driver's folder, and no other one of the same path.
+        """Make sure that this machine sees the driver's folder, and that it still is this export's.
 
         Raises:
-            ShardError: it does not.
+            ShardError: it is another one of the same path, or another export has begun in it since.
         """
-        if not self.folder.location.is_local:
-            return
         noted = self.notes.read(JOB)
-        if noted is None or self.job.encode() not in noted:
+        if noted is not None and self.job.encode() not in noted:
+            raise ShardError(
+                f"{self.folder.location.uri} is another export's by now on {socket.gethostname()}; "
+                "name another folder"
+            )
+        if noted is None:
             raise ShardError(
                 f"{self.folder.location.uri} is not shared with {socket.gethostname()}: put the shards on an "
                 "object store, or on a disk that all machines have at the same path"
@@ -119,6 +122,7 @@ def put_shard(task: ShardTask) -> Put:
         with task.place.folder.placed(task.name) as path:
             renamed = _write_tar(task, path) if task.form.layout is not None else _write_parquet(task, path)
             size = path.stat().st_size
+            task.place.require()  # a worker may outlive its driver, after which another export may begin
         put = Put(task.index, sum(run.rows for run in task.runs), size, renamed)
         task.place.notes.write(put.note, b"")
     except OSError as error:

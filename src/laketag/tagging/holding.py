@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from laketag.errors import StoreError
+from laketag.errors import JobRefused, StoreError
 from laketag.lake.dataset import open_dataset
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
@@ -21,7 +21,10 @@ def leased_jobs(location: Location, jobs: Sequence[Job], part: str) -> Iterator[
     """
     with ExitStack() as leases:
         for job in jobs:
-            leases.enter_context(leased(location, job.digest, f"tagger {job.name!r}", part))
+            try:
+                leases.enter_context(leased(location, job.digest, f"tagger {job.name!r}", part))
+            except JobRefused as error:
+                raise JobRefused(f"{error}; `tag --slice` divides a job among several runs") from error
         yield
 
 
