@@ -133,36 +133,51 @@ def test_an_import_stopped_at_any_step_goes_on_where_it_was(tmp_path, uri, monke
 
 
 def test_two_imports_at_once_make_one_dataset(tmp_path, uri):
-    shard = write_tar(tmp_path / "a.tar", sample("a", {"n": 1}))
+    shard, other = (write_tar(tmp_path / f"{n}.tar", sample(n, {"n": 1})) for n in "ab")
 
     class Overtaken(Here):
         def run(self, fn, tasks, tell=None):
             yield from super().run(fn, tasks)
             if not Path(uri, "_versions").exists():
-                run(uri, shard)
+                run(uri, shard, other)
 
     with pytest.raises(CommitError, match="run the same command again"):
         import_([str(shard)], uri, engine=Overtaken())
 
-    assert run(uri, shard).rows == 1
-    assert len(rows(uri)) == 1
+    assert run(uri, shard).rows == 2
+    assert len(rows(uri)) == 2
+
+
+def test_the_same_import_is_not_at_work_twice_at_once(tmp_path, uri, monkeypatch):
+    monkeypatch.setattr(plan, "TASK_BYTES", 1)
+    shards = [write_tar(tmp_path / f"{n}.tar", sample(n)) for n in "ab"]
+
+    class Followed(Here):
+        def run(self, fn, tasks, tell=None):
+            yield from super().run(fn, tasks)
+            with pytest.raises(JobRefused, match="this import is at work: process"):
+                run(uri, *shards)
+
+    import_([str(shard) for shard in shards], uri, engine=Followed())
+
+    assert [row["__key__"] for row in rows(uri)] == ["a", "b"]
 
 
 def test_two_appends_at_once_add_a_shard_once(tmp_path, uri):
     run(uri, write_tar(tmp_path / "a.tar", sample("a")))
-    shard = write_tar(tmp_path / "b.tar", sample("b", {"n": 1}))
+    shard, other = (write_tar(tmp_path / f"{n}.tar", sample(n, {"n": 1})) for n in "bc")
 
     class Overtaken(Here):
         def run(self, fn, tasks, tell=None):
             yield from super().run(fn, tasks)
             if lance.dataset(uri).version == 1:
-                run(uri, shard, settings=APPEND)
+                run(uri, shard, other, settings=APPEND)
 
     with pytest.raises(CommitError, match="run the same command again"):
         import_([str(shard)], uri, settings=APPEND, engine=Overtaken())
 
     assert run(uri, shard).rows_added == 0
-    assert [row["__key__"] for row in rows(uri)] == ["a", "b"]
+    assert [row["__key__"] for row in rows(uri)] == ["a", "b", "c"]
 
 
 def test_an_import_that_begins_and_ends_beside_another_one_does_not_disturb_it(tmp_path, uri):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lance import LanceDataset
 
 IMPORTING = "importing"
-"""The folder of imports' leases."""
+"""The folder of imports' leases: different ones may be at work at once."""
 _QUEUES = 600.0
 """Seconds that an import waits until others have committed."""
 

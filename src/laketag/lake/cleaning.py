@@ -27,7 +27,7 @@ _KEPT = ("imported", probing.FOLDER, links.FOLDER)
 # And of each job, which labels are known to be right: without it a later run reads their images again.
 _CHECKED = "checked"
 _LEASE = "lease"
-# Imports have one lease together, and stage each in a folder of its own.
+# Imports have one folder of leases together, and stage each in a folder of its own.
 _IMPORT = "import-"
 # And one without a lease is taken for dead once it staged nothing for so many seconds.
 _IMPORT_RESTS = 3600.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -75,7 +74,7 @@ def import_(
         ShardNotFound: an argument names no shard.
         ShardRefused: an argument is of a kind that is not read.
         ShardError: a shard cannot be read at all.
-        JobRefused: the dataset exists, and these are other shards.
+        JobRefused: the dataset exists, and these are other shards; or the same import is at work.
         CommitError: no version could be made; what was read stays staged.
     """
     started = time.monotonic()
@@ -88,8 +87,7 @@ def import_(
         if settings.dry_run:
             return run.report(run.finish(), time.monotonic() - started)
         require_put_if_absent(location)
-        # A part of its own: imports do not exclude each other, but `clean` must see that one is at work.
-        with without_empty_folders(location), leased(location, IMPORTING, "an import", run.part):
+        with without_empty_folders(location), leased(location, IMPORTING, "this import", job.digest):
             return run.report(run.finish(), time.monotonic() - started)
 
 
@@ -119,8 +117,6 @@ class _Import:
     repeats: list[dict[str, str]] = field(default_factory=list)
     bytes_read: int = 0
     bytes_written: int = 0
-    part: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """By which its lease and its marks are known."""
     teller: Teller = field(init=False)
 
     def __post_init__(self) -> None:
@@ -256,7 +252,7 @@ class _Import:
     def _run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         with ExitStack() as held:
             if self.job.folder:
-                guard = on_shared_disk(self.job.location, IMPORTING, function, part=self.part)
+                guard = on_shared_disk(self.job.location, IMPORTING, function, part=self.job.digest)
                 function = held.enter_context(guard)
             yield from held.enter_context(closing(self.engine.run(function, tasks, self.teller.hear)))
 
