@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,14 @@ from laketag.errors import BadSQL, ColumnError
 from laketag.lake import sql
 from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
-from laketag.lake.dataset import path_of
+from laketag.lake.dataset import fragments_of, path_of
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
 from laketag.lake.reading import address, first_line
 
 if TYPE_CHECKING:
     from lance import LanceDataset
+    from lance.fragment import FragmentMetadata
 
 _ADDRESS = "_rowaddr"
 # With more changed fragments than this, one pass over all is cheaper than a filter that names each.
@@ -66,7 +67,7 @@ class Derivation:
             BadSQL: the expression does not give one value for each row.
             ColumnError: a value does not fit the type.
         """
-        keys = {each.fragment_id: _key(each) for each in dataset.get_fragments()}
+        keys = {each.id: _key(each) for each in fragments_of(dataset)}
         if not self._is_rowwise():
             # A window or a subquery looks at other rows: what changed elsewhere changes every value.
             keys = {fragment: (*key, dataset.version) for fragment, key in keys.items()}
@@ -90,7 +91,7 @@ class Derivation:
 
         Lance gives batches in an order of its own, so what has come of a fragment waits for the rest.
         """
-        lengths = {each.fragment_id: each.metadata for each in dataset.get_fragments()}
+        lengths = {each.id: each for each in fragments_of(dataset)}
         waiting = {fragment: _Values(lengths[fragment].num_rows) for fragment in fragments}
         batches = self._batches(dataset, fragments) if fragments else ()
         for batch in batches:
@@ -165,10 +166,9 @@ class _Values:
         return pa.concat_arrays(self.values).take(pa.array(source, mask=source < 0))
 
 
-def _key(fragment: Any) -> tuple[object, ...]:
-    metadata = fragment.metadata
-    files = tuple((path_of(file), tuple(file.fields)) for file in metadata.files)
-    return (fragment.fragment_id, metadata.physical_rows, files)
+def _key(fragment: FragmentMetadata) -> tuple[object, ...]:
+    files = tuple((path_of(file), tuple(file.fields)) for file in fragment.files)
+    return (fragment.id, fragment.physical_rows, files)
 
 
 def _within(fragment: int) -> str:

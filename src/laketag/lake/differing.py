@@ -13,7 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laketag.errors import DatasetError
-from laketag.lake.dataset import data_file, field_id, is_image_like, open_dataset, require_columns
+from laketag.lake.dataset import (
+    data_file,
+    field_id,
+    fragments_of,
+    is_image_like,
+    open_dataset,
+    require_columns,
+)
 from laketag.lake.explaining import explaining
 from laketag.lake.history import RENAMING, operation
 from laketag.lake.labels import is_digest, is_label
@@ -238,7 +245,7 @@ class _Pair:
     def _moved(self, name: str, new_name: str, old: list[int], new: list[int]) -> LabelsMoved:
         key = _ROW_ID if self.has_row_ids else _ADDRESS
         before, after = _values(self.old, old, name, key), _values(self.new, new, new_name, key)
-        same = _rows(self.new, [f.fragment_id for f in self.new.get_fragments()]) - len(after)
+        same = self.new.count_rows() - len(after)
         matched = _matched(before, after)
         table = matched.filter(_is_other(matched)).drop_columns("key")
         if not _is_tabled(table):
@@ -253,8 +260,8 @@ def _changed_fragments(
     old: LanceDataset, new: LanceDataset, state: Callable[[LanceDataset, FragmentMetadata], object]
 ) -> tuple[list[int], list[int]]:
     """Leave out the fragments that are in both versions in the same state."""
-    before = {each.fragment_id: state(old, each.metadata) for each in old.get_fragments()}
-    after = {each.fragment_id: state(new, each.metadata) for each in new.get_fragments()}
+    before = {each.id: state(old, each) for each in fragments_of(old)}
+    after = {each.id: state(new, each) for each in fragments_of(new)}
     return (
         [fragment for fragment, held in before.items() if after.get(fragment) != held],
         [fragment for fragment, held in after.items() if before.get(fragment) != held],
@@ -272,7 +279,7 @@ def _column_state(dataset: LanceDataset, fragment: FragmentMetadata, names: Sequ
 
 
 def _files(dataset: LanceDataset, number: int) -> set[str]:
-    held = {data_file(each.metadata, number) for each in dataset.get_fragments()}
+    held = {data_file(each, number) for each in fragments_of(dataset)}
     return {file for file in held if file is not None}
 
 
@@ -297,7 +304,7 @@ def _values(dataset: LanceDataset, fragments: Iterable[int], name: str, key: str
 
 def _rows(dataset: LanceDataset, fragments: Iterable[int]) -> int:
     wanted = set(fragments)
-    return sum(each.metadata.num_rows for each in dataset.get_fragments() if each.fragment_id in wanted)
+    return sum(each.num_rows for each in fragments_of(dataset) if each.id in wanted)
 
 
 def _matched(before: pa.Table, after: pa.Table) -> pa.Table:

@@ -10,7 +10,7 @@ from typing import Any
 
 from laketag.errors import CommitError
 from laketag.lake import objects
-from laketag.lake.dataset import open_dataset
+from laketag.lake.dataset import fragments_of, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.reading import first_line
@@ -67,7 +67,7 @@ def compact_fragments(location: Location, *, yes: bool) -> int:
     from lance.optimize import Compaction
 
     dataset = open_dataset(location)
-    sizes = [each.metadata.num_rows for each in dataset.get_fragments()]
+    sizes = [each.num_rows for each in fragments_of(dataset)]
     options: Any = {"target_rows_per_fragment": max(sizes, default=1)}
     planned = Compaction.plan(dataset, options)
     fragments = sum(len(task.fragments) for task in planned.tasks)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from laketag.lake import sql
-from laketag.lake.dataset import is_image_like, open_dataset
+from laketag.lake.dataset import fragments_of, is_image_like, open_dataset
 from laketag.lake.explaining import explaining
 from laketag.lake.labels import provenance
 from laketag.lake.location import Location
@@ -79,7 +79,7 @@ def show(
         location.uri,
         dataset.version,
         dataset.count_rows(),
-        len(dataset.get_fragments()),
+        len(fragments_of(dataset)),
         tuple(columns),
         _staged_jobs(location),
     )

@@ -16,7 +16,7 @@ import numpy as np
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine, Progress, Teller
 from laketag.errors import DatasetError, Interrupted, JobRefused
-from laketag.lake.dataset import open_dataset
+from laketag.lake.dataset import fragments_of, open_dataset, path_of
 from laketag.lake.explaining import explaining
 from laketag.lake.lease import leased
 from laketag.lake.links import require_links
@@ -140,8 +140,8 @@ def _form(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings) -> 
 def _digest(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings, form: Form) -> str:
     """Say what determines the shards: which rows of which data files, and what becomes of them."""
     fragments = [
-        (each.fragment_id, [file.path for file in each.metadata.files], each.metadata.num_deletions)
-        for each in dataset.get_fragments()
+        (each.id, [path_of(file) for file in each.files], each.num_deletions)
+        for each in fragments_of(dataset)
     ]
     asked = [settings.where, settings.samples_per_shard, settings.bytes_per_shard, asdict(form)]
     names = [pattern.first, pattern.width, pattern.ending]
@@ -196,20 +196,20 @@ class _Export:
         return tasks
 
     def _shards(self) -> Sequence[Sequence[Run]]:
-        fragments = self.rows.open().get_fragments()
+        fragments = fragments_of(self.rows.open())
         size = self.settings.bytes_per_shard
         if size is not None and self.pattern.is_tar:
             size -= tarfile.RECORDSIZE  # what ends a tar
         cutter = Cutter(Limits(self.settings.samples_per_shard, size))
         for fragment, sizes in zip(fragments, self._sizes(), strict=True):
-            cutter.add(fragment.fragment_id, sizes)
+            cutter.add(fragment.id, sizes)
         return cutter.shards
 
     def _sizes(self) -> Iterator[Sizes]:
         """Count the chosen rows of every fragment; a worker does it where that reads any."""
-        fragments = self.rows.open().get_fragments()
+        fragments = fragments_of(self.rows.open())
         if self.rows.where is None and self.settings.bytes_per_shard is None:
-            return (np.zeros(each.count_rows(), np.uint64) for each in fragments)
+            return (np.zeros(each.num_rows, np.uint64) for each in fragments)
         form = self.form if self.settings.bytes_per_shard is not None else None
         tasks: list[CountTask] = []
         rows = COUNTED_ROWS
@@ -218,7 +218,7 @@ class _Export:
                 tasks.append(CountTask(len(tasks), self.rows, (), form))
                 rows = 0
             last = tasks[-1]
-            tasks[-1] = CountTask(last.index, self.rows, (*last.fragments, each.fragment_id), form)
+            tasks[-1] = CountTask(last.index, self.rows, (*last.fragments, each.id), form)
             rows += each.physical_rows
         return in_order(self._counted(tasks, sum(each.physical_rows for each in fragments)))
 
