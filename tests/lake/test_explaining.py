@@ -82,3 +82,27 @@ def test_every_function_of_a_dataset_explains_its_errors() -> None:
 
     assert len(of_a_dataset) > 15
     assert plain == ["torch_dataset"]  # which reads rows only when it is asked for them
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "said"),
+    [
+        ("tos://lake/photos.lance", {}, "TOS endpoint is required"),
+        ("foo://lake/photos.lance", {}, "No object store provider found for scheme: 'foo'"),
+        ("s3://lake/photos.lance", {"allow_http": "perhaps"}, 'failed to parse "perhaps" as boolean'),
+    ],
+)
+def test_an_address_that_cannot_be_asked_is_not_said_to_hold_no_dataset(
+    uri: str, options: dict[str, str], said: str
+) -> None:
+    with pytest.raises(StoreError, match=rf"{said}.*; look at the address and the options$"):
+        laketag.show(uri, storage_options=options)
+
+
+def test_a_dataset_whose_latest_version_is_damaged_is_not_said_to_be_absent(tmp_path: Path) -> None:
+    lance.write_dataset(pa.table({"n": [1]}), tmp_path / "dataset")
+    [manifest] = (tmp_path / "dataset" / "_versions").glob("*.manifest")
+    manifest.write_bytes(manifest.read_bytes()[:40])
+
+    with pytest.raises(StoreError, match=r"cannot be opened: .*; it is damaged$"):
+        laketag.show(str(tmp_path / "dataset"))

@@ -13,11 +13,11 @@ import pyarrow as pa
 from laketag.errors import CommitError
 from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import exists, leaf_ids, open_dataset
+from laketag.lake.explaining import first_line
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
-from laketag.lake.reading import first_line
 from laketag.lake.transactions import COMMIT_KEY, commit, is_conflict, version_with
 from laketag.lake.writing import STORAGE_VERSION
 

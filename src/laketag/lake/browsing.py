@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from laketag.errors import BadSQL
 from laketag.lake import sql
 from laketag.lake.dataset import image_column, is_image_like, open_dataset
+from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
 from laketag.lake.query import order_of
-from laketag.lake.reading import first_line
 from laketag.lake.similar import near
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from laketag.errors import CommitError
 from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import open_dataset, require_columns
+from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.patience import OF_LANCE, is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
-from laketag.lake.reading import first_line
 from laketag.lake.transactions import is_conflict
 
 if TYPE_CHECKING:

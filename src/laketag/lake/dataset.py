@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 
 from laketag.errors import ColumnError, DatasetError, DatasetNotFound, StoreError, WrongUsage
+from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
-from laketag.lake.patience import is_said_by_a_store, says_there_is_nothing, what_the_store_said
+from laketag.lake.patience import is_said_by_a_store, says_there_is_nothing
 
 if TYPE_CHECKING:
     from lance import LanceDataset as LanceDataset  # for the layers above, which do not import lance
@@ -31,9 +32,9 @@ def open_dataset(location: Location, version: int | str | None = None) -> LanceD
     """Open a dataset, pinned to a version: its number, or its name; the latest one by default.
 
     Raises:
-        DatasetNotFound: nothing that Lance can open lies there.
+        DatasetNotFound: there is none.
         DatasetError: there is no such version, or a file lies where the dataset or its data would.
-        StoreError: the store refuses, or does not answer.
+        StoreError: the store refuses, or does not answer, or what lies there is damaged.
     """
     import lance
 
@@ -43,8 +44,11 @@ def open_dataset(location: Location, version: int | str | None = None) -> LanceD
     try:
         return lance.dataset(location.uri, version=version, storage_options=dict(location.storage_options))
     except (ValueError, OSError) as error:
-        if is_said_by_a_store(error) and not says_there_is_nothing(error):
-            raise StoreError(f"{location.uri} cannot be opened: {what_the_store_said(error)}") from error
+        if "was not found" not in str(error) and not says_there_is_nothing(error):
+            why = first_line(error)
+            if not is_said_by_a_store(error):
+                why += "; it is damaged" if location.is_local else "; look at the address and the options"
+            raise StoreError(f"{location.uri} cannot be opened: {why}") from error
         if version is not None and exists(location):
             raise DatasetError(
                 f"{location.uri} has no version {version}; `laketag versions` lists them"

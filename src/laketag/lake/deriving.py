@@ -17,9 +17,10 @@ from laketag.lake import sql
 from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.dataset import fragments_of, path_of
+from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
-from laketag.lake.reading import address, first_line
+from laketag.lake.reading import address
 
 if TYPE_CHECKING:
     from lance import LanceDataset

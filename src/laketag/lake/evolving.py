@@ -13,12 +13,11 @@ from laketag.lake.changing import change, set_field_metadata
 from laketag.lake.committing import FragmentColumns, commit_columns
 from laketag.lake.dataset import field_id, image_columns, is_image_like, open_dataset, require_columns
 from laketag.lake.deriving import Derivation
-from laketag.lake.explaining import explaining
+from laketag.lake.explaining import explaining, first_line
 from laketag.lake.labels import SQL, recorded
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store
 from laketag.lake.presence import KEY, URL
-from laketag.lake.reading import first_line
 from laketag.lake.transactions import is_conflict
 
 if TYPE_CHECKING:

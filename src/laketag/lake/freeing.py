@@ -11,9 +11,9 @@ from typing import Any
 from laketag.errors import CommitError
 from laketag.lake import objects
 from laketag.lake.dataset import fragments_of, open_dataset
+from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
-from laketag.lake.reading import first_line
 from laketag.lake.staged import ROOT
 
 # Stores that are known to tell when an object was written.

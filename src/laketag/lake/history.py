@@ -13,10 +13,9 @@ import pyarrow as pa
 
 from laketag.errors import CommitError, DatasetError
 from laketag.lake.dataset import PIN_PREFIX, open_dataset, version_number
-from laketag.lake.explaining import explaining
+from laketag.lake.explaining import explaining, first_line
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
-from laketag.lake.reading import first_line
 from laketag.lake.transactions import (
     ATTEMPT_KEY,
     COMMIT_KEY,

@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 from laketag.errors import ColumnError, WrongUsage
 from laketag.lake.changing import change
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
-from laketag.lake.explaining import explaining
+from laketag.lake.explaining import explaining, first_line
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store
-from laketag.lake.reading import first_line
 from laketag.lake.transactions import is_conflict
 
 if TYPE_CHECKING:

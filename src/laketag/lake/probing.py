@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from laketag.errors import CommitError
+from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store, patiently
-from laketag.lake.reading import first_line
 from laketag.lake.staged import ROOT, StagedFiles
 
 FOLDER = "store"

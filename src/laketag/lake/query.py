@@ -12,12 +12,11 @@ import pyarrow as pa
 from laketag.errors import BadSQL, ColumnError, DatasetError, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns, require_names
-from laketag.lake.explaining import explaining
+from laketag.lake.explaining import explaining, first_line
 from laketag.lake.labels import is_digest
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
-from laketag.lake.reading import first_line
 from laketag.lake.similar import is_key, is_vector, nearest, vector_column
 
 if TYPE_CHECKING:

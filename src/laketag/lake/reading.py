@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ import pyarrow as pa
 from laketag.errors import BadSQL
 from laketag.lake import sql
 from laketag.lake.dataset import column_ids, fragments_of, source
-from laketag.lake.patience import explained, is_said_by_a_store, what_the_store_said
+from laketag.lake.explaining import first_line
+from laketag.lake.patience import explained
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 # A read-ahead of 64 MiB keeps a scan of large images within a worker's memory and costs no speed.
 _IO_BUFFER = 64 << 20
 _BATCH_BYTES = 8 << 20
-_NO_TABLE = re.compile(r"Error during planning: table '(?:datafusion\.public\.)?(.+?)' not found")
-_WRAPPED = re.compile(r"^(External error: |LanceError\(IO\): |Generic N/A error: )+")
-_NO_COLUMN = re.compile(r"No field named \"?(.+?)\"?\. Valid fields are (.+?)\.?$")
-_COLUMN_MEANT = re.compile(r"No field named \"?(.+?)\"?\. Did you mean '(.+?)'\?\.?$")
-# Before the reason stands the filter, as the planner understood it.
-_FILTER_REPEATED = re.compile(r"^Invalid user input: Error optimizing sql filter: .* \(Invalid user input: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,32 +138,6 @@ def check_filter(dataset: LanceDataset, where: str) -> None:
             ).explain_plan()
     except (ValueError, OSError) as error:
         raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Shorten one of Lance's messages: its first line, without what only Lance's makers can use.
-
-    Of what a store answered only the codes are repeated.
-    """
-    if is_said_by_a_store(error):
-        return what_the_store_said(error)
-    line = _WRAPPED.sub("", str(error).strip().split("\n")[0].split(", /")[0].strip())
-    _, _, parsed = line.partition("(sql parser error: ")  # before it stands a statement that nobody wrote
-    line = parsed.removesuffix(")").replace("found: EOF", "found the end") if parsed else line
-    line = _FILTER_REPEATED.sub("", line)
-    line = line.replace("Invalid user input: ", "").replace("Schema error: ", "")
-    line = _NO_TABLE.sub(
-        r"there is no table \1; the rows are those of dataset, as in select ... from dataset", line
-    )
-    line = _COLUMN_MEANT.sub(r"there is no column \1; did you mean \2?", line)
-    return _NO_COLUMN.sub(_columns_to_choose_from, line)
-
-
-def _columns_to_choose_from(found: re.Match[str]) -> str:
-    columns = [each.rpartition(".")[2].strip('"') for each in found[2].split(", ")]
-    # Lance's own, as _rowid, are nobody's columns.
-    own = ", ".join(name for name in columns if not name.startswith("_row"))
-    return f"there is no column {found[1]} (a text would be '{found[1]}'); columns: {own}"
 
 
 def _among(addresses: npt.NDArray[np.uint64]) -> str:

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from laketag.engines import stopping
 from laketag.errors import Interrupted, ShardError
 from laketag.lake.dataset import is_image_like
+from laketag.lake.explaining import first_line
 from laketag.lake.folder import Folder
-from laketag.lake.reading import first_line
 from laketag.shards.layout import Layout
 from laketag.shards.members import Keys, members_of
 from laketag.shards.selected import Chosen, Run, Sizes, read
