@@ -140,9 +140,11 @@ def test_reasons_that_are_all_different_are_counted_beyond_the_first_ten(
 
 def test_tagging_again_makes_no_version(program: Program, tagged: Path) -> None:
     done = program("tag", tagged, "--with", "quality")
+    none = program("tag", tagged, "--with", "quality", "--where", "width < 0")
 
-    assert done.returncode == 0
-    assert "nothing to do" in done.stdout
+    assert (done.returncode, none.returncode) == (0, 0)
+    assert "rows have labels; nothing to do" in done.stdout
+    assert "the filter passes no row, or there is none; nothing to do" in none.stdout
 
 
 def test_a_dry_run_of_tag_reckons_time_and_cost(program: Program, imported: Path) -> None:

@@ -70,6 +70,7 @@ def test_an_error_of_ours_is_one_line_and_exit_1(
         (("show", "DATASET", "-o", "a=1", "-o", "a=2"), "a twice"),
         (("query", "DATASET", "--output", "rows.xls"), ".parquet, .csv, .jsonl"),
         (("query", "DATASET", "--columns", " "), "no column is named"),
+        (("query", "DATASET", "--columns", "jpg,jpg"), "column 'jpg' is named twice"),
         (("query", "DATASET", "--sql", "select 1", "--where", "width > 1"), "stands alone"),
         (("query", "DATASET", "--similar-to", "photo1", "--order-by", "width"), "leave the order out"),
         (("query", "DATASET", "--order-by", "width sideways"), "asc or desc"),

@@ -229,7 +229,7 @@ def test_what_is_similar_to_a_row_is_found_by_its_vector(vectors: str) -> None:
     assert made.kind == "vector"
     assert after["__key__"].to_pylist() == before["__key__"].to_pylist()
     assert similar(where="`__key__` = 'it''s 7'")["__key__"].to_pylist() == ["it's 7"]
-    assert len(similar()) == 10
+    assert (len(similar()), len(similar(limit=0))) == (10, 0)
 
 
 def test_what_similar_cannot_do_is_said(photographs: Path, embedded: Path) -> None:

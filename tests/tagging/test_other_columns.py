@@ -93,5 +93,7 @@ def test_column_and_input_say_which_is_for_what(tmp_path: Path) -> None:
         tag(uri, [CaptionLength(reads=("caption",))], settings=TagSettings(column="jpg"))
     with pytest.raises(WrongUsage, match="give it with --column"):
         tag(uri, [CaptionLength()], settings=TagSettings(inputs={"bytes": "jpg"}))
+    with pytest.raises(ColumnError, match=r"there is no column 'alt'.*--input alt=COLUMN names"):
+        tag(uri, [CaptionLength(reads=("alt",))])
     with pytest.raises(ColumnError, match="there is no column 'words'"):
         tag(uri, [CaptionLength()], settings=TagSettings(inputs={"caption": "words"}))

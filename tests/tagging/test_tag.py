@@ -15,6 +15,8 @@ from fakes import ByteLength, DigestLabel, RaisesOn
 from here import tag
 from laketag.engines.local import Local
 from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, TooManyErrors, WrongUsage
+from laketag.lake.evolving import rename_column
+from laketag.lake.history import versions
 from laketag.tagging.settings import Rows, TagSettings
 
 
@@ -80,6 +82,9 @@ def test_taggers_of_different_progress_share_a_run(tmp_path: Path) -> None:
     assert report.version_after == report.version_reserved + 1
     reserved = lance.dataset(str(tmp_path), version=report.version_reserved)
     assert [reserved.count_rows(f"{name} is not null") for name in ("BYTES", "SHA256")] == [0, 150]
+    *_, first, second = versions(str(tmp_path)).versions
+    assert (first.made_by.get("rows"), first.columns_written) == (None, ())
+    assert (second.made_by["rows"], {"BYTES", "SHA256"} <= {*second.columns_written}) == ("300", True)
     assert report.computed == 300
     assert labels(tmp_path) == {n: right_label(n) for n in range(300)}
     lengths = lance.dataset(str(tmp_path)).to_table(columns=["number", "BYTES"]).to_pylist()
@@ -166,6 +171,9 @@ def test_labels_of_another_tagger_are_never_mixed_with(tmp_path: Path) -> None:
 
     with pytest.raises(JobRefused, match="never mixed"):
         tag(str(tmp_path), [RaisesOn(marker=b"image 43 ")])
+    rename_column(str(tmp_path), "jpg", "picture")
+    with pytest.raises(JobRefused, match=r"inputs bytes=jpg \(not bytes=picture\)"):
+        tag(str(tmp_path), [RaisesOn(marker=b"image 42 ")])
 
 
 def test_a_column_that_differs_by_case_alone_is_refused(tmp_path: Path) -> None:

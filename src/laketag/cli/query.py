@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from laketag.cli import rows
+from laketag.cli import rows, text
 from laketag.cli.options import At, StorageOptions, Uri, Where, column_names, store_options
 from laketag.cli.printing import say
 from laketag.errors import WrongUsage
@@ -63,7 +63,7 @@ def query(
         ),
     )
     if output is not None:
-        say(f"{rows.write(batches, output):,} rows in {output}")
+        say(f"{text.count(rows.write(batches, output), 'row')} in {output}")
     elif as_json:
         rows.print_objects(batches)
     else:

@@ -214,6 +214,11 @@ def _nothing_done(report: laketag.TagReport, left: int) -> list[str]:
             f" {text.count(left, 'row')} of other parts have no labels (a part is of chunks:"
             " where they are few, lower --chunk-rows, for all parts alike)"
         ]
+    if not report.rows:
+        return [
+            f"{report.uri}: the filter passes no row, or there is none; nothing to do,"
+            f" version {report.version_before} stands"
+        ]
     return [
         f"{report.uri}: all {text.count(report.rows, 'row')} have labels;"
         f" nothing to do, version {report.version_before} stands"

@@ -18,7 +18,7 @@ from laketag.lake.dataset import all_ids, fragments_of, leaf_ids, open_dataset, 
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.session import many
-from laketag.lake.transactions import COMMIT_KEY, commit, is_conflict, version_with
+from laketag.lake.transactions import COLUMNS_KEY, COMMIT_KEY, ROWS_KEY, commit, is_conflict, version_with
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -165,6 +165,7 @@ def _reserve(location: Location, columns: pa.Schema, properties: Mapping[str, st
     if not len(new):
         return None
     schema, leftover = _extended(dataset, new)
+    told = {key: said for key, said in properties.items() if key not in (ROWS_KEY, COLUMNS_KEY)}
     try:
         for _ in range(_QUICK_TRIES):
             latest = open_dataset(location)
@@ -173,7 +174,7 @@ def _reserve(location: Location, columns: pa.Schema, properties: Mapping[str, st
             fragments = [fragment.metadata for fragment in latest.get_fragments()]
             operation = lance.LanceOperation.Merge(fragments, schema, preserves_nullability=True)
             try:
-                return _commit(location, latest, operation, {**properties, RESERVED_KEY: "no labels yet"})
+                return _commit(location, latest, operation, {**told, RESERVED_KEY: "no labels yet"})
             except OSError as error:
                 if not is_conflict(error):
                     raise

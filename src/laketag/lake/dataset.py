@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from stat import S_ISDIR
@@ -149,9 +150,13 @@ def require_columns(schema: pa.Schema, names: Sequence[str]) -> None:
 
 
 def require_names(columns: Sequence[str] | None) -> None:
-    """Raise `WrongUsage` where columns are asked for by name, and none is named."""
-    if columns is not None and not columns:
+    """Raise `WrongUsage` where columns are asked for by name, and none is named, or one twice."""
+    if columns is None:
+        return
+    if not columns:
         raise WrongUsage("no column is named; name some, or leave --columns out")
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise WrongUsage(f"column {twice[0]!r} is named twice; name it once")
 
 
 def field_id(schema: Any, name: str) -> int:

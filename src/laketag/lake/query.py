@@ -112,7 +112,8 @@ def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> 
     limit = _SIMILAR if selection.limit is None else selection.limit
     others = sql.for_filter(is_key(key, negated=True), dataset.schema.names)
     wanted = f"({where}) and {others}" if where else others
-    return wanted, {"nearest": nearest(dataset, key, column, limit=limit), "prefilter": True}
+    near = nearest(dataset, key, column, limit=limit)
+    return wanted, {"nearest": near, "prefilter": True, "limit": limit}
 
 
 def _ordering(schema: pa.Schema, text: str) -> Any:

@@ -69,7 +69,7 @@ def near(column: str, vector: pa.Array, *, limit: int) -> dict[str, Any]:
     return {
         "column": column,
         "q": vector.to_numpy(zero_copy_only=False),
-        "k": limit,
+        "k": max(1, limit),  # none is not taken; the scan's own limit leaves it out
         "nprobes": _PROBES,
         "refine_factor": _REFINE,
     }

@@ -18,6 +18,8 @@ COMMIT_KEY = "laketag.commit"
 """A transaction's property: a name of its own for a commit over all its attempts."""
 ATTEMPT_KEY = "laketag.attempt"
 """Likewise, for one attempt."""
+ROWS_KEY, COLUMNS_KEY = "laketag.rows", "laketag.columns"
+"""Likewise: how many rows got values, and in which columns."""
 _CONFLICT = re.compile(r"commit conflict for version|incompatible transaction:", re.IGNORECASE)
 _READING = threading.Lock()
 

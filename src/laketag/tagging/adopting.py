@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
 # Code that was rewritten may mean the same: that is for the user to say.
-_NOT_OF_MEANING = {"source", "version", "digest", "job", ADOPTED_FROM}
+_NOT_OF_MEANING = {"source", "version", "digest", "job", "inputs", ADOPTED_FROM}
 
 
 @dataclass(frozen=True)

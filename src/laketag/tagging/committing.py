@@ -20,6 +20,7 @@ from laketag.lake.committing import commit_columns
 from laketag.lake.dataset import open_dataset
 from laketag.lake.reading import ranges_of
 from laketag.lake.session import many
+from laketag.lake.transactions import COLUMNS_KEY, ROWS_KEY
 from laketag.tagging.assembly import Assembly, StagedJob
 from laketag.tagging.job import Job, has_columns
 from laketag.tagging.preparing import Run
@@ -284,6 +285,6 @@ def _properties(run: Run, rows: int) -> dict[str, str]:
         "laketag.job": ",".join(job.digest for job in run.jobs),
         "laketag.taggers": ",".join(job.name for job in run.jobs),
         "laketag.work": run.compute.work,
-        "laketag.rows": str(rows),
-        "laketag.columns": ",".join(name for job in run.jobs for name in job.columns.names),
+        ROWS_KEY: str(rows),
+        COLUMNS_KEY: ",".join(name for job in run.jobs for name in job.columns.names),
     }

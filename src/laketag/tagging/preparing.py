@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from laketag.errors import JobRefused, WrongUsage
+from laketag.errors import ColumnError, JobRefused, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import fragments_of, image_column, require_columns
 from laketag.lake.location import Location
@@ -194,7 +194,12 @@ def inputs_of(
         )
     image = image_column(schema, settings.column) if images else ""
     columns = {role: image if role in images else given.get(role, role) for role in roles}
-    require_columns(schema, list(columns.values()))
+    for role, column in columns.items():
+        try:
+            require_columns(schema, [column])
+        except ColumnError as error:
+            ways = "" if role in given else f" (--input {role}=COLUMN names another)"
+            raise ColumnError(f"{error}{ways}") from error
     return tuple(columns.items())
 
 
