@@ -128,12 +128,15 @@ def order_of(schema: pa.Schema, text: str) -> tuple[str, bool]:
 
     Raises:
         ColumnError: there is no such column, or rows cannot be put in order by it.
+        WrongUsage: more follows the column than asc or desc.
     """
     name, direction = text.strip(), "asc"
     if name not in schema.names:  # a name may have blanks of its own
         found = re.fullmatch(r"(.+?)\s+(asc|desc)", name, re.IGNORECASE)
         name, direction = found.groups() if found else (name, direction)
         name = name.removeprefix('"').removesuffix('"')
+    if name not in schema.names and name.partition(" ")[0] in schema.names:
+        raise WrongUsage(f"the order {text!r} is not a column with asc or desc after it")
     require_columns(schema, [name])
     if not can_order(schema.field(name)):
         raise ColumnError(f"rows cannot be put in order by {name!r}, which is {schema.field(name).type}")
