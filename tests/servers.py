@@ -174,10 +174,11 @@ def web(files: dict[str, bytes], *, ranges: bool = True) -> Iterator[tuple[str, 
             body, status = files[path], 200
             if ranges:
                 start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-                whole, body, status = len(body), body[start : end + 1], 206
+                whole, body, status = len(body), body[start : end + 1], 206 if start < len(body) else 416
             self.send_response(status)
             if ranges:
-                self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{whole}")
+                span = f"{start}-{start + len(body) - 1}" if status == 206 else "*"
+                self.send_header("Content-Range", f"bytes {span}/{whole}")
             self.send_header("ETag", f'"{hash(files[path])}"')
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -144,6 +144,16 @@ def test_shards_on_the_web_are_read_and_a_signature_is_not_kept(tmp_path):
     assert not [path for path in Path(uri).rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
 
 
+def test_an_empty_shard_on_the_web_is_named_and_the_others_are_read(tmp_path):
+    with web({"/a.tar": b"", "/b.tar": tar("b")}) as (address, _):
+        report = import_([f"{address}/{{a,b}}.tar"], str(tmp_path / "dataset"))
+
+    assert (report.rows, report.complete) == (1, False)
+    assert [(row["shard"], row["reason"]) for row in report.lost] == [
+        (f"{address}/a.tar", "the file is empty")
+    ]
+
+
 def test_a_redirection_is_followed(tmp_path):
     with web({"/a.tar": tar("a", "b")}) as (address, _):
         report = import_([f"{address}/old.tar"], str(tmp_path / "dataset"))

@@ -18,6 +18,8 @@ from laketag.shards.shard import Shard
 
 SCHEMES = ("http", "https")
 _TIMEOUT = 30.0
+_NOTHING_THERE = http.client.REQUESTED_RANGE_NOT_SATISFIABLE
+"""What is said of any range of an empty file, and of one beyond the end of a file that has shrunk."""
 
 
 def clean(address: str) -> str:
@@ -41,8 +43,8 @@ def find(address: str, given_up: threading.Event | None = None) -> Shard:
         )
     except OSError as error:
         raise ShardError(f"{error}; look at the address and the server, and run the same again") from error
-    size = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
-    if status != http.client.PARTIAL_CONTENT or size is None:
+    size = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
+    if status not in (http.client.PARTIAL_CONTENT, _NOTHING_THERE) or size is None:
         raise ShardRefused(
             f"{clean(address)}: the server gives no ranges of bytes; download the shard and name the file"
         )
@@ -79,11 +81,13 @@ def _get(address: str, start: int, length: int) -> tuple[bytes, Any, int]:
             return found, answer.headers, answer.status
     except urllib.error.HTTPError as error:
         with error:
+            if error.code == _NOTHING_THERE:
+                return b"", error.headers, error.code
             if error.code == http.client.NOT_FOUND:
                 raise ShardNotFound(
                     f"there is no shard {shown}; check the address, or leave it out"
                 ) from error
-            if error.code < 500 and error.code not in (408, 416, 429):
+            if error.code < 500 and error.code not in (408, 429):
                 raise ShardError(
                     f"{shown} cannot be read: {error.code} {error.reason}; a signature may have run out"
                 ) from error
