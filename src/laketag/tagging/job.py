@@ -74,8 +74,8 @@ def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     # In the tagger's own order: beside another tagger it is the same job.
     read = tuple((role, columns_of[role]) for role in tagger.reads)
     digest = hashlib.sha256(f"{tagger_digest(tagger)} {json.dumps(read)}".encode()).hexdigest()[:32]
-    inputs = ",".join(f"{role}={column}" for role, column in read)
-    maker = recorded({**provenance(tagger), "job": digest, "inputs": inputs})
+    told = ",".join(f"{role}={column}" for role, column in read)
+    maker = recorded({**provenance(tagger), "job": digest, "inputs": told})
     columns = pa.schema([field.with_metadata(maker) for field in label_schema(tagger)])
     return Job(tagger, digest, read, columns)
 
