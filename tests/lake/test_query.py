@@ -9,6 +9,7 @@ import pytest
 
 import laketag
 from laketag.errors import BadSQL, ColumnError, WrongUsage
+from laketag.lake import sql
 
 
 @pytest.fixture
@@ -107,3 +108,17 @@ def test_rows_come_in_the_order_of_a_column_whose_name_has_blanks(tmp_path: Path
 def test_an_order_that_is_none_is_said(uri: str, order: str) -> None:
     with pytest.raises((ColumnError, WrongUsage), match=r"there is no column|not a column with asc or desc"):
         list(laketag.query(uri, selection=laketag.Selection(order_by=order)))
+
+
+@pytest.mark.parametrize("text", ["{} > 1", "select * from dataset where {} > 1"])
+def test_a_quote_in_a_name_is_doubled_as_sql_wants_it(tmp_path: Path, text: str) -> None:
+    import lance
+
+    uri = str(lance.write_dataset(pa.table({'5" wide': [1, 2]}), tmp_path / "photos.lance").uri)
+    asked = text.format(sql.name('5" wide'))
+    is_whole = asked.startswith("select")
+    selection = laketag.Selection(sql=asked) if is_whole else laketag.Selection(where=asked)
+
+    batches = laketag.query(uri, selection=selection)
+
+    assert [row for batch in batches for row in batch.to_pylist()] == [{'5" wide': 2}]

@@ -35,7 +35,7 @@ def quote(name: str) -> str:
 def name(column: str) -> str:
     """Write a column's name as people do: in double quotes where it is no plain word."""
     is_plain = re.fullmatch(r"[^\W\d]\w*", column) and column.lower() not in _KEYWORDS
-    return column if is_plain else f'"{column}"'
+    return column if is_plain else '"' + column.replace('"', '""') + '"'
 
 
 def literal(value: str | float | bool) -> str:
@@ -68,7 +68,8 @@ def _quoted(text: str, names: Sequence[str], left: str, right: str) -> str:
         if token[0] == "'":
             return token
         if token[0] in '"`':
-            return f"{left}{token[1:-1]}{right}"
+            meant = token[1:-1].replace(2 * token[0], token[0])
+            return f"{left}{meant.replace(right, 2 * right)}{right}"
         is_call = text[match.end() :].lstrip().startswith("(")
         if token in columns and token.lower() not in _KEYWORDS and not is_call:
             return f"{left}{token}{right}"
