@@ -60,7 +60,7 @@ def test_a_full_disk_does_no_harm_and_the_same_command_goes_on(tmp_path: Path) -
 
     assert (tmp_path / "said").read_text().split() == ["0", "1", "0", "0"]
     said = (tmp_path / "2.out").read_text().strip()
-    assert "No space left" in said
+    assert said.startswith(f"laketag: {tmp_path}/disk/dataset cannot be read or written (No space left")
     assert len(said.splitlines()) == 1
     shown = json.loads((tmp_path / "3.out").read_text())
     assert (shown["version"], shown["rows"]) == (1, 10)

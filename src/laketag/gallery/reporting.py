@@ -89,6 +89,8 @@ def report(
         raise LaketagError(
             f"{path} cannot be written ({error.strerror or error}); name another file"
         ) from error
+    finally:
+        part.unlink(missing_ok=True)
     seconds = time.monotonic() - started
     rows = view.dataset.count_rows()
     return ReportMade(location.uri, view.version, str(path), rows, album.pictures, len(data), seconds)

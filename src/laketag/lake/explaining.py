@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from laketag.errors import StoreError
@@ -29,15 +30,25 @@ def explaining(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         uri = str(kwargs["uri"] if "uri" in kwargs else args[place] if place < len(args) else "")
-        try:
-            with explained(uri, stages=False):
-                return function(*args, **kwargs)
-        except OF_LANCE as error:
-            if not _is_of_a_file(error):
-                raise
-            raise StoreError(_line(error, uri)) from error
+        with explained(uri, stages=False), files_explained(uri):
+            return function(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def files_explained(uri: str, is_meant: Callable[[Exception], bool] = lambda _: True) -> Iterator[None]:
+    """Turn what a disk refuses into one line; `is_meant` leaves other errors of files alone.
+
+    Raises:
+        StoreError: instead of the disk's error.
+    """
+    try:
+        yield
+    except OF_LANCE as error:
+        if not _is_of_a_file(error) or not is_meant(error):
+            raise
+        raise StoreError(_line(error, uri)) from error
 
 
 def _is_of_a_file(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import uuid
@@ -11,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from laketag.errors import DatasetError
+from laketag.lake.explaining import files_explained
 from laketag.lake.lease import held_parts
 from laketag.lake.location import Location
 from laketag.lake.staged import ROOT, StagedFiles
+
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,20 @@ class OnSharedDisk:
 
         Raises:
             DatasetError: this machine does not have the driver's folder.
+            StoreError: the disk refuses to be read or written; that is no bug of the function's.
         """
         if not os.path.exists(self.mark):
             raise DatasetError(
                 f"{self.folder} is a folder of {self.host}, which {socket.gethostname()} does not share: put "
                 "the dataset on an object store, or on a disk that all machines have at the same path"
             )
-        return self.function(task)
+        with files_explained(self.folder, _is_full_or_closed):
+            return self.function(task)
+
+
+def _is_full_or_closed(error: Exception) -> bool:
+    # Others may be of a file that has nothing to do with the dataset, as a model's weights.
+    return not isinstance(error, OSError) or error.errno in (None, *_REFUSALS)
 
 
 @contextmanager
