@@ -19,6 +19,10 @@ def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert Location.of("a.lance/") == Location(str(tmp_path / "a.lance"))
 
 
+def test_an_address_of_a_folder_is_the_folder() -> None:
+    assert Location.of("file:///lake/my%20photos.lance/") == Location("/lake/my photos.lance")
+
+
 def test_the_root_is_itself_and_not_the_current_folder() -> None:
     assert Location.of("/") == Location("/")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from laketag.errors import DatasetError, WrongUsage
 
@@ -25,7 +26,7 @@ class Location:
 
     @classmethod
     def of(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Location:
-        """Make a local folder absolute, so that workers elsewhere on the machine find it.
+        """Make a local folder absolute, so that workers elsewhere on the machine find it; `file:///` is one.
 
         Raises:
             WrongUsage: the address is empty.
@@ -36,6 +37,8 @@ class Location:
                 "the dataset's address is empty; give a folder, or one as s3://bucket/name.lance"
             )
         given = dict(storage_options or {})
+        if uri.startswith("file:///"):
+            uri = unquote(uri.removeprefix("file://"))
         if "://" not in uri:
             return cls(os.path.abspath(os.path.expanduser(uri)), given)
         made = cls(uri.rstrip("/"), given)

@@ -19,7 +19,7 @@ from laketag.lake.staged import ROOT, StagedFiles
 FOLDER = "store"
 """Below `_laketag/`: a note for each store that was found to be safe."""
 # A folder's files are linked, which no second writer can; s3+ddb has its commit lock in DynamoDB.
-_SAFE = ("", "file", "memory", "s3+ddb")
+_SAFE = ("", "memory", "s3+ddb")
 _WHERE = ("endpoint", "aws_endpoint", "endpoint_url", "aws_endpoint_url", "tos_endpoint", "account_name")
 
 
