@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import lance
@@ -128,6 +129,29 @@ def test_the_lease_of_a_dead_process_or_one_that_ran_out_holds_no_one_up(tmp_pat
 
     assert tag(str(tmp_path), [DigestLabel()]).computed == 300
     assert folder.names() == []
+
+
+def test_of_many_that_ask_at_the_same_moment_one_holds_at_most(tmp_path: Path) -> None:
+    location, begin = Location.of(str(tmp_path)), threading.Barrier(6)
+    at_once: list[int] = []
+    holding: set[int] = set()
+
+    def ask(number: int) -> None:
+        begin.wait()
+        with suppress(JobRefused), leased(location, "work", "a test"):
+            holding.add(number)
+            at_once.append(len(holding))
+            time.sleep(0.02)
+            holding.discard(number)
+
+    for _ in range(10):
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert max(at_once, default=1) == 1
 
 
 def test_the_lease_of_a_process_in_a_container_of_the_same_name_holds(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from laketag.errors import StoreError
 T = TypeVar("T")
 R = TypeVar("R")
 
-LASTS = 300.0
+_LASTS = 300.0
 """Seconds after which a store that does not answer is given up."""
 OF_LANCE = (OSError, RuntimeError, ValueError)
 """The types of which Lance's errors are, one place this and another that."""
@@ -91,17 +91,15 @@ def patiently(
     may_pass: Callable[[Exception], bool],
     *,
     given_up: threading.Event | None = None,
-    lasts: float = LASTS,
 ) -> T:
-    """Do something, again and again while it fails in a way that may pass.
+    """Do something, again and again for five minutes while it fails in a way that may pass.
 
     Args:
         action: what to do; it must be safe to do twice.
         may_pass: whether an error is worth another attempt.
         given_up: once it is set, the next failure is the last.
-        lasts: seconds for which failures are borne.
     """
-    deadline, pause, stop = time.monotonic() + lasts, 0.1, given_up or threading.Event()
+    deadline, pause, stop = time.monotonic() + _LASTS, 0.1, given_up or threading.Event()
     while True:
         try:
             return action()

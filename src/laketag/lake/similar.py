@@ -10,11 +10,11 @@ import pyarrow.types as kinds
 from laketag.errors import ColumnError
 from laketag.lake import sql
 from laketag.lake.dataset import require_columns
+from laketag.lake.presence import KEY
 
 if TYPE_CHECKING:
     from lance import LanceDataset
 
-KEY = "__key__"
 # An index keeps vectors roughly: it is asked for so many more, which are compared as they are.
 _REFINE = 10
 _PROBES = 20
