@@ -126,7 +126,7 @@ class FailsAtFirst:
     columns: ClassVar[pa.Schema] = _BYTES
 
     def identity(self) -> Mapping[str, str]:
-        return {"model": "mended"}
+        return {"model": self.folder}
 
     def load(self, device: str) -> FakeModel:
         return FakeModel(self.predict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lance
@@ -9,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from datasets import make
-from fakes import ByteLength, DigestLabel, RaisesOn
+from fakes import ByteLength, DigestLabel, FailsAtFirst, RaisesOn
 from here import tag
+from laketag.taggers.digest import input_digest
 from laketag.tagging.committing import _rows_told
 from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import Part, Reader
@@ -74,3 +76,30 @@ def test_rows_of_two_taggers_count_once(tmp_path: Any) -> None:
         for version in range(2, dataset.version + 1)
     ]
     assert [each for each in counted if each is not None][-1] == "20"
+
+
+def staged_twice(folder: Path) -> str:
+    """Stage what is said of rows 0 to 4 of 6, in two fragments; of row 1 once more, after it had failed."""
+    uri = str(folder / "d")
+    make(folder / "d", rows=6, rows_per_fragment=3)
+    tagger, staging = FailsAtFirst(str(folder)), TagSettings(stage_only=True)
+    tag(uri, [tagger], rows=Rows(where="number < 3"), settings=staging)
+    (folder / "mended").touch()
+    tag(uri, [tagger], rows=Rows(where="number = 1", retry_errors=True), settings=staging)
+    tag(uri, [tagger], rows=Rows(where="number in (3, 4)"), settings=staging)
+    return uri
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_of_two_staged_labels_of_a_row_the_newer_is_committed(tmp_path: Path, is_compacted: bool) -> None:
+    uri = staged_twice(tmp_path)
+    if is_compacted:
+        lance.dataset(uri).optimize.compact_files()
+
+    tag(uri, [FailsAtFirst(str(tmp_path))], settings=TagSettings(commit_only=True))
+
+    rows = lance.dataset(uri).to_table().sort_by("number").to_pylist()
+    assert [row["BYTES"] is not None for row in rows] == [False, True, False, True, True, False]
+    assert [row["MENDED_ERROR"] is not None for row in rows] == [True, False, True, False, False, False]
+    digests = [input_digest({"bytes": row["jpg"]}) for row in rows[:5]]
+    assert [row["MENDED_DIGEST"] for row in rows] == [*digests, None]

@@ -110,7 +110,7 @@ class Moved:
 
     def _counted(self, rewrite: Rewrite) -> list[Part]:
         before = open_dataset(self.staging.location, rewrite.version - 1)
-        table = pa.concat_tables(self._live(before, rewrite.old)).combine_chunks().sort_by(OFFSET)
+        table = _newest(pa.concat_tables(self._live(before, rewrite.old)).combine_chunks())
         places = table[OFFSET].to_numpy().astype(np.int64)
         parts, first = [], 0
         for rows in rewrite.new:
@@ -159,6 +159,14 @@ class Moved:
                     inputs = {role: value for (role, _), value in zip(self.job.inputs, row, strict=True)}
                     found.append((place, input_digest(inputs)))
         return found
+
+
+def _newest(labels: pa.Table) -> pa.Table:
+    """Sort labels by their place; of several for one, which come in the order of their age, keep the last."""
+    ordered = labels.sort_by(OFFSET)
+    places = ordered[OFFSET].to_numpy()
+    is_last = np.append(places[1:] != places[:-1], True)[: len(places)]
+    return ordered.filter(pa.array(is_last))
 
 
 def _staged_again(
