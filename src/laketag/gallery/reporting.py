@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class ReportMade:
 
 @explaining
 def report(
-    uri: str,
+    uri: str | PathLike[str],
     file: str | Path,
     *,
     at: int | str | None = None,

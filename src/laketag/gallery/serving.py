@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from urllib.parse import quote
 
 from laketag.errors import LaketagError, MissingExtra
@@ -30,7 +31,7 @@ class Address:
 
 @explaining
 def serve(
-    uri: str,
+    uri: str | PathLike[str],
     *,
     column: str | None = None,
     address: Address = Address(),

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from os import PathLike
 
 from laketag.lake.location import Location
 from laketag.lake.patience import explained, is_of_the_store
@@ -18,7 +19,7 @@ EVERY = 5.0
 
 @contextmanager
 def watch_store(
-    uri: str, tell: Callable[[str], None], *, storage_options: Mapping[str, str] | None = None
+    uri: str | PathLike[str], tell: Callable[[str], None], *, storage_options: Mapping[str, str] | None = None
 ) -> Iterator[None]:
     """Tell when a store stops answering while the body runs, and when it answers again.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from laketag.errors import JobRefused, MissingExtra, StoreError
@@ -81,7 +82,7 @@ class CleanReport:
 
 @explaining
 def clean(
-    uri: str,
+    uri: str | PathLike[str],
     *,
     older_than: timedelta = TWO_WEEKS,
     yes: bool = False,

@@ -153,6 +153,8 @@ def require_names(columns: Sequence[str] | None) -> None:
     """Raise `WrongUsage` where columns are asked for by name, and none is named, or one twice."""
     if columns is None:
         return
+    if isinstance(columns, str):
+        raise WrongUsage(f"the columns are a text, {columns!r}; give a tuple of names")
     if not columns:
         raise WrongUsage("no column is named; name some, or leave --columns out")
     if twice := [name for name, count in Counter(columns).items() if count > 1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +106,11 @@ class DiffReport:
 
 @explaining
 def diff(
-    uri: str, before: int | str, after: int | str, *, storage_options: Mapping[str, str] | None = None
+    uri: str | PathLike[str],
+    before: int | str,
+    after: int | str,
+    *,
+    storage_options: Mapping[str, str] | None = None,
 ) -> DiffReport:
     """Compare two versions: rows, columns, and the labels of rows that both have. No image is read.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -43,7 +44,7 @@ class EvolveReport:
 
 @explaining
 def add_column(
-    uri: str,
+    uri: str | PathLike[str],
     name: str,
     expression: str,
     *,
@@ -100,7 +101,9 @@ def add_column(
 
 
 @explaining
-def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | None = None) -> EvolveReport:
+def drop_column(
+    uri: str | PathLike[str], name: str, *, storage_options: Mapping[str, str] | None = None
+) -> EvolveReport:
     """Drop a column: a change of metadata. `restore` brings it back until `clean` deletes its version.
 
     Raises:
@@ -128,7 +131,7 @@ def drop_column(uri: str, name: str, *, storage_options: Mapping[str, str] | Non
 
 @explaining
 def rename_column(
-    uri: str, name: str, new_name: str, *, storage_options: Mapping[str, str] | None = None
+    uri: str | PathLike[str], name: str, new_name: str, *, storage_options: Mapping[str, str] | None = None
 ) -> EvolveReport:
     """Rename a column: a change of metadata. What made a label column stays recorded with it.
 
@@ -154,7 +157,7 @@ def rename_column(
 
 @explaining
 def cast_column(
-    uri: str, name: str, kind: str, *, storage_options: Mapping[str, str] | None = None
+    uri: str | PathLike[str], name: str, kind: str, *, storage_options: Mapping[str, str] | None = None
 ) -> EvolveReport:
     """Give a column another width: integers to integers, floats to floats, strings to strings.
 

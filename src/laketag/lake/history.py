@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC
 from itertools import pairwise
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -91,7 +92,7 @@ class RestoreReport:
 
 @explaining
 def versions(
-    uri: str,
+    uri: str | PathLike[str],
     *,
     tag: str | None = None,
     limit: int | None = None,
@@ -137,7 +138,7 @@ def versions(
 
 @explaining
 def restore(
-    uri: str, version: int | str, *, storage_options: Mapping[str, str] | None = None
+    uri: str | PathLike[str], version: int | str, *, storage_options: Mapping[str, str] | None = None
 ) -> RestoreReport:
     """Make an earlier version's content the latest version; the versions in between stay in the history.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -52,7 +53,11 @@ class IndexReport:
 
 @explaining
 def index(
-    uri: str, column: str, kind: str | None = None, *, storage_options: Mapping[str, str] | None = None
+    uri: str | PathLike[str],
+    column: str,
+    kind: str | None = None,
+    *,
+    storage_options: Mapping[str, str] | None = None,
 ) -> IndexReport:
     """Build an index on a column, or build it again over the rows that came since.
 

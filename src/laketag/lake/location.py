@@ -25,13 +25,14 @@ class Location:
     """As Lance takes them; they may hold credentials, so they are never printed."""
 
     @classmethod
-    def of(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Location:
+    def of(cls, uri: str | os.PathLike[str], storage_options: Mapping[str, str] | None = None) -> Location:
         """Make a local folder absolute, so that workers elsewhere on the machine find it; `file:///` is one.
 
         Raises:
             WrongUsage: the address is empty.
             DatasetError: it holds credentials.
         """
+        uri = os.fspath(uri)
         if not uri:  # as an unset variable of a shell is: it must not mean the current folder
             raise WrongUsage(
                 "the dataset's address is empty; give a folder, or one as s3://bucket/name.lance"

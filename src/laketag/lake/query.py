@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -53,6 +54,8 @@ class Selection:
             WrongUsage: no column, or parts that exclude each other.
         """
         require_names(self.columns)
+        if self.limit is not None and self.limit < 0:
+            raise WrongUsage(f"--limit is {self.limit}; give a whole number from 0 on")
         alone = (self.where, self.columns, self.order_by, self.similar_to, self.vector)
         if self.sql is not None and (any(alone) or self.limit is not None):
             raise WrongUsage("a whole query stands alone; put filter, columns, order and limit into its text")
@@ -62,7 +65,10 @@ class Selection:
 
 @explaining
 def query(
-    uri: str, *, storage_options: Mapping[str, str] | None = None, selection: Selection = Selection()
+    uri: str | PathLike[str],
+    *,
+    storage_options: Mapping[str, str] | None = None,
+    selection: Selection = Selection(),
 ) -> Iterator[pa.RecordBatch]:
     """Stream the selected rows; at least one batch, empty where no row is selected.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import Any
 
 from laketag.lake import sql
@@ -59,7 +60,10 @@ class ShowReport:
 
 @explaining
 def show(
-    uri: str, *, storage_options: Mapping[str, str] | None = None, version: int | str | None = None
+    uri: str | PathLike[str],
+    *,
+    storage_options: Mapping[str, str] | None = None,
+    version: int | str | None = None,
 ) -> ShowReport:
     """Describe a dataset: schema, nulls, provenance, staged jobs. It reads no image.
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -47,8 +48,8 @@ _FORMAT = 1
 
 @explaining
 def export(
-    uri: str,
-    pattern: str,
+    uri: str | PathLike[str],
+    pattern: str | PathLike[str],
     *,
     storage_options: Mapping[str, str] | None = None,
     settings: ExportSettings = ExportSettings(),
@@ -79,7 +80,7 @@ def export(
     options = settings.shard_options or storage_options or {}
     location = Location.of(uri, storage_options)
     require_links(location)
-    shards = Pattern.of(pattern, options)
+    shards = Pattern.of(fspath(pattern), options)
     with _alone(shards):
         run = _plan(location, shards, settings, engine)
         run.finish()

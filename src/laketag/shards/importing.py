@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from os import PathLike, fspath
 from typing import Any, TypeVar
 
 from laketag.engines.local import Local
@@ -51,8 +52,8 @@ __all__ = ["ImportReport", "ImportSettings", "import_"]
 
 @explaining
 def import_(
-    shards: Sequence[str],
-    uri: str,
+    shards: Sequence[str | PathLike[str]],
+    uri: str | PathLike[str],
     *,
     storage_options: Mapping[str, str] | None = None,
     settings: ImportSettings = ImportSettings(),
@@ -78,11 +79,13 @@ def import_(
         CommitError: no version could be made; what was read stays staged.
     """
     started = time.monotonic()
+    shards = [shards] if isinstance(shards, str | PathLike) else shards
+    named = [fspath(each) for each in shards]
     location = Location.of(uri, storage_options)
     # Where only one store is told of, the shards lie there, too.
     options = settings.shard_options or location.storage_options
-    with _watched(shards, location, settings):
-        job = plan(find_shards(shards, options), location, settings)
+    with _watched(named, location, settings):
+        job = plan(find_shards(named, options), location, settings)
         run = _Import(job, engine)
         if settings.dry_run:
             return run.report(run.finish(), time.monotonic() - started)

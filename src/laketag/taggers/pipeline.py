@@ -27,6 +27,7 @@ from laketag.taggers.protocol import (
 )
 from laketag.taggers.rows import Labels, Row, Stats, reason
 from laketag.taggers.sheet import Sheet
+from laketag.taggers.spec import find_or_check
 
 K = TypeVar("K")
 
@@ -153,16 +154,22 @@ class Pipeline:
 
 
 def predict(
-    tagger: Tagger, images: Sequence[bytes | None], *, device: str = "cpu", batch_size: int | None = None
+    tagger: Tagger | str,
+    images: Sequence[bytes | None],
+    *,
+    device: str = "cpu",
+    batch_size: int | None = None,
 ) -> pa.Table:
-    """Label images in memory.
+    """Label images in memory, by a tagger or the name of one.
 
     Returns one row per image, in order: the tagger's columns, `<NAME>_ERROR` and `<NAME>_DIGEST`.
 
     Raises:
+        UnknownTagger: no tagger has the name.
         BadTagger: the tagger reads other columns than the image, or does not load.
     """
-    others = [role for role in check(tagger).reads if role not in (IMAGE, BYTES)]
+    tagger = find_or_check(tagger)
+    others = [role for role in tagger.reads if role not in (IMAGE, BYTES)]
     if others:
         raise BadTagger(f"tagger {tagger.name} reads {', '.join(others)}: only a dataset has it, use `tag`")
     rows = (Row(position, {IMAGE: image, BYTES: image}) for position, image in enumerate(images))

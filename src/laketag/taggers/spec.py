@@ -72,6 +72,16 @@ def find(spec: str) -> Tagger:
     return check(_with_parameters(spec, found, parameters))
 
 
+def find_or_check(tagger: Tagger | str) -> Tagger:
+    """Find the tagger of a name, or give one back if it is one.
+
+    Raises:
+        UnknownTagger: no such name, module or attribute.
+        BadTagger: it is no tagger.
+    """
+    return find(tagger) if isinstance(tagger, str) else check(tagger)
+
+
 def known() -> list[Known]:
     """List the built-in taggers, by name; nothing large is imported for it."""
     return [_known(name) for name in sorted(BUILT_IN)]

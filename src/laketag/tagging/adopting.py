@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from laketag.lake.reading import scan, values
 from laketag.taggers.digest import input_digest
 from laketag.taggers.protocol import Tagger, settled
 from laketag.taggers.rows import Labels
-from laketag.taggers.spec import find
+from laketag.taggers.spec import find_or_check
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute, Work
 from laketag.tagging.holding import leased_jobs, pinned
@@ -73,7 +74,7 @@ class AdoptReport:
 
 @explaining
 def adopt(
-    uri: str,
+    uri: str | PathLike[str],
     columns: str | Sequence[str],
     tagger: Tagger | str,
     *,
@@ -106,7 +107,7 @@ def adopt(
     """
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
-    found = settled(find(tagger) if isinstance(tagger, str) else tagger, settings.devices[0])
+    found = settled(find_or_check(tagger), settings.devices[0])
     inputs = inputs_of(dataset.schema, [found], settings)
     job = job_of(found, inputs)
     columns = [columns] if isinstance(columns, str) else columns
@@ -120,7 +121,7 @@ def adopt(
     dataset = open_dataset(location)
     labelled, failed = (_count_set(dataset, name) for name in (job.digest_column, job.error_column))
     return AdoptReport(
-        uri,
+        location.uri,
         dataset.version,
         tuple(job.columns.names),
         labelled=labelled,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
@@ -18,7 +19,7 @@ from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.taggers.pipeline import cores
 from laketag.taggers.protocol import Tagger, check_together, settled
-from laketag.taggers.spec import find
+from laketag.taggers.spec import find_or_check
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute
 from laketag.tagging.holding import leased_jobs, pinned
@@ -33,7 +34,7 @@ from laketag.tagging.underway import UnderWay
 
 @explaining
 def tag(
-    uri: str,
+    uri: str | PathLike[str],
     taggers: Sequence[Tagger | str],
     *,
     storage_options: Mapping[str, str] | None = None,
@@ -64,12 +65,11 @@ def tag(
         Interrupted: Ctrl-C or SIGTERM; the work so far is staged.
     """
     started = time.monotonic()
-    taggers = [taggers] if isinstance(taggers, str) else taggers
+    taggers = [taggers] if isinstance(taggers, str | Tagger) else taggers
     _check_devices(settings.devices, engine)
-    found = [
-        settled(find(tagger) if isinstance(tagger, str) else tagger, settings.devices[0])
-        for tagger in taggers
-    ]
+    found = [settled(find_or_check(tagger), settings.devices[0]) for tagger in taggers]
+    if not found:
+        raise WrongUsage("no tagger is given; name one, as nsfw")
     check_together(found)
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from laketag.errors import TrainingError
@@ -34,7 +35,7 @@ class Options(TypedDict, total=False):
     storage_options: Mapping[str, str] | None
 
 
-def torch_dataset(uri: str, **options: Unpack[Options]) -> IterableDataset[Any]:
+def torch_dataset(uri: str | PathLike[str], **options: Unpack[Options]) -> IterableDataset[Any]:
     """Give the rows of a selection to PyTorch, as an `IterableDataset` of dicts by column.
 
     An epoch has every selected row once, over all ranks and workers together. A `DataLoader` with workers
