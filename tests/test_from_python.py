@@ -1,4 +1,4 @@
-"""What people hand over in Python by habit, paths one tagger or its name, and what is refused."""
+"""What people hand over in Python by habit: paths, one tagger, the name of one; and what is refused."""
 
 from __future__ import annotations
 
