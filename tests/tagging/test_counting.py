@@ -90,6 +90,22 @@ def staged_twice(folder: Path) -> str:
     return uri
 
 
+def test_the_newer_label_is_known_whatever_the_clocks_say(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=3)
+    uri, tagger = str(tmp_path / "d"), FailsAtFirst(str(tmp_path))
+    tag(uri, [tagger], settings=TagSettings(stage_only=True))
+    [failed] = (tmp_path / "d" / "_laketag").rglob("*/labels/*/*.lance")
+    key, rows, age, version, ending = failed.name.split(".")
+    tomorrow = int(age[:20]) + 24 * 3600 * 10**9
+    failed.rename(failed.with_name(f"{key}.{rows}.{tomorrow:020d}{age[20:]}.{version}.{ending}"))
+    (tmp_path / "mended").touch()
+
+    report = tag(uri, [tagger], rows=Rows(retry_errors=True))
+
+    assert (report.computed, report.failed) == (3, 0)
+    assert lance.dataset(uri).count_rows("MENDED_ERROR is null and BYTES is not null") == 3
+
+
 @pytest.mark.parametrize("is_compacted", [False, True])
 def test_of_two_staged_labels_of_a_row_the_newer_is_committed(tmp_path: Path, is_compacted: bool) -> None:
     uri = staged_twice(tmp_path)

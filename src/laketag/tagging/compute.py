@@ -162,7 +162,12 @@ class Work:
             if len(one.positions):
                 seen = self.task.chunk_of(number, chunk)
                 parts, size = self.compute.staging(number).stage(
-                    seen, one.batch, one.positions, version=self.compute.version, task=self.task.key
+                    seen,
+                    one.batch,
+                    one.positions,
+                    version=self.compute.version,
+                    task=self.task.key,
+                    after=self.task.staged[number].newest,
                 )
                 self.parts.setdefault(number, []).extend(parts)
                 self.bytes_written += size

@@ -105,6 +105,7 @@ class Staging:
         *,
         version: int,
         task: str = "",
+        after: str = "",
     ) -> tuple[list[Part], int]:
         """Stage some rows of a chunk; returns what lies where, and the bytes written.
 
@@ -115,8 +116,10 @@ class Staging:
             version: the dataset's version in which the rows lie there.
             task: the key of the task at hand, a folder of its own: what another attempt at it has staged is
                 found without a look at what all others have.
+            after: the age of other labels of these rows, which these outdate whatever the clocks say.
         """
-        age = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
+        moment = max(time.time_ns(), int(after.partition("-")[0] or 0) + 1)
+        age = f"{moment:020d}-{uuid.uuid4().hex[:12]}"
         name = f"{task or chunk.key}/{chunk.key}.{len(labels)}.{age}.{version}.lance"
         fragments, offsets, errors = addresses >> 32, addresses & 0xFFFFFFFF, errors_of(labels)
         parts, first = [], 0
@@ -207,6 +210,11 @@ class Index:
     def parts(self) -> list[Part]:
         """All parts."""
         return [part for parts in self.by_source.values() for part in parts]
+
+    @property
+    def newest(self) -> str:
+        """The age of the newest part; nothing where there is none."""
+        return max((part.age for part in self.parts), default="")
 
     @property
     def names(self) -> set[str]:
