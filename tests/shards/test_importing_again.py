@@ -11,6 +11,8 @@ import pytest
 from here import Here
 from imports import APPEND, rows, run, staged
 from laketag.errors import CommitError, JobRefused
+from laketag.lake.adding import IMPORTING
+from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.shards import plan
 from laketag.shards.imported import Imported, announce
@@ -161,6 +163,14 @@ def test_the_same_import_is_not_at_work_twice_at_once(tmp_path, uri, monkeypatch
     import_([str(shard) for shard in shards], uri, engine=Followed())
 
     assert [row["__key__"] for row in rows(uri)] == ["a", "b"]
+
+
+def test_many_that_find_all_imported_do_not_exclude_each_other(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", sample("a"))
+    run(uri, shard)
+
+    with leased(Location.of(uri), IMPORTING, "any import"):
+        assert run(uri, shard).rows_added == 0
 
 
 def test_two_appends_at_once_add_a_shard_once(tmp_path, uri):

@@ -87,7 +87,7 @@ def import_(
     with _watched(named, location, settings):
         job = plan(find_shards(named, options), location, settings)
         run = _Import(job, engine)
-        if settings.dry_run:
+        if settings.dry_run or not job.pending.shards:
             return run.report(run.finish(), time.monotonic() - started)
         require_put_if_absent(location)
         with without_empty_folders(location), leased(location, IMPORTING, "this import", job.digest):
