@@ -13,10 +13,12 @@ import pyarrow as pa
 import pytest
 
 import datasets
+import writers
 from datasets import PLAIN, Storage, labels, make, right_label, staged_files
 from fakes import DigestLabel, FailsAtFirst, RaisesOn
-from here import tag
+from here import Here, tag
 from laketag.errors import TooManyErrors
+from laketag.tagging import run
 from laketag.tagging.settings import Rows, TagSettings
 
 pytestmark = pytest.mark.slow
@@ -215,3 +217,30 @@ def test_labels_that_a_restore_brought_back_stale_are_found(tmp_path: Path, stor
 
     assert report.computed == 10
     assert {labels(tmp_path)[n] for n in range(20, 30)} == {hashlib.sha256(b"\xff").hexdigest()}
+
+
+class Restores(Here):
+    """Brings a version back when all is computed and nothing is committed."""
+
+    def __init__(self, uri: str, version: int) -> None:
+        self.uri, self.version = uri, version
+
+    def run(self, fn: Any, tasks: Any, tell: Any = None) -> Any:
+        yield from super().run(fn, tasks)
+        lance.dataset(self.uri, version=self.version).restore()
+
+
+def test_stale_labels_that_came_back_during_a_run_are_found_by_the_next_one(tmp_path: Path) -> None:
+    uri = writers.make(tmp_path / "d", stable_row_ids=True)
+    some = Rows(where="number < 20")
+    tag(uri, [DigestLabel()], rows=some)
+    writers.replace_images_in_place(uri)
+    stale = lance.dataset(uri).version
+    tag(uri, [DigestLabel()], rows=some)
+
+    run.tag(uri, [DigestLabel()], engine=Restores(uri, stale))
+    again = tag(uri, [DigestLabel()])
+
+    rows = lance.dataset(uri).to_table(columns=["jpg", "SHA256"]).to_pylist()
+    assert [row["SHA256"] for row in rows] == [hashlib.sha256(row["jpg"]).hexdigest() for row in rows]
+    assert again.computed == 5

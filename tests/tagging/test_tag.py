@@ -17,6 +17,7 @@ from laketag.engines.local import Local
 from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, TooManyErrors, WrongUsage
 from laketag.lake.evolving import rename_column
 from laketag.lake.history import versions
+from laketag.tagging import joining
 from laketag.tagging.settings import Rows, TagSettings
 
 
@@ -260,3 +261,15 @@ def test_a_few_new_rows_that_all_fail_are_committed_with_their_reasons(tmp_path:
     assert (report.computed, report.failed) == (1, 1)
     assert lance.dataset(uri).count_rows("RAISES_ERROR is not null") == 1
     assert tag(uri, [failing]).computed == 0
+
+
+def test_as_many_labels_as_are_laid_out_at_a_time_come_to_their_own_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "_LEAST_ROWS", 10)
+    monkeypatch.setattr(joining, "_MOST_ROWS", 10)
+    make(tmp_path, 40)
+
+    tag(str(tmp_path), [DigestLabel()], rows=Rows(where="number between 5 and 14"))
+
+    assert labels(tmp_path) == {n: right_label(n) if 5 <= n <= 14 else None for n in range(40)}
