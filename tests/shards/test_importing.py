@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import json
+import lzma
 import os
 from pathlib import Path
 
@@ -104,6 +106,25 @@ def test_shards_without_a_sample_make_no_dataset_and_say_so(tmp_path, uri):
     assert (report.version, report.rows, report.complete) == (None, 0, False)
     assert [row["member"] for row in report.skipped] == ["README"]
     assert not Path(uri, "_versions").exists()
+
+
+@pytest.mark.parametrize("packer", [bz2, lzma])
+def test_a_shard_that_is_packed_otherwise_than_by_gzip_says_so(tmp_path, uri, packer):
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(packer.compress(tar_bytes([("a.jpg", os.urandom(5000))])))
+
+    report = run(uri, shard)
+
+    assert (report.complete, report.samples) == (False, 0)
+    assert "which is not read: unpack it, or pack it with gzip" in report.lost[0]["reason"]
+
+
+def test_a_folder_of_shards_is_no_place_for_a_dataset(tmp_path):
+    first, second = (write_tar(tmp_path / each / f"{each}.tar", sample(each)) for each in "ab")
+
+    with pytest.raises(WrongUsage, match=r"is a folder of shards \(b\.tar\).*after the shards"):
+        run(str(second.parent), first)
+    assert [each.name for each in second.parent.iterdir()] == ["b.tar"]
 
 
 def test_a_dry_run_reports_and_writes_nothing(tmp_path, uri):

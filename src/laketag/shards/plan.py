@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from laketag.errors import JobRefused, ShardRefused
+from laketag.errors import JobRefused, ShardRefused, WrongUsage
 from laketag.lake.dataset import IMAGE_NAMES, exists, is_image_like, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.writing import STORAGE_VERSION
@@ -19,6 +20,7 @@ from laketag.shards.reading import ImportTask
 from laketag.shards.schema import SOURCE, decode_source
 from laketag.shards.settings import ImportSettings
 from laketag.shards.shard import Shard
+from laketag.shards.sources import shards_in
 
 TASK_BYTES = 256 << 20
 """Small shards are read together up to this size, so that many of them do not make as many fragments."""
@@ -88,12 +90,15 @@ def plan(shards: Sequence[Shard], location: Location, settings: ImportSettings) 
 
     Raises:
         JobRefused: there are new shards, and a dataset that they were not meant for.
+        WrongUsage: there is no dataset, and shards lie in its place.
     """
     pending = find_pending(location, shards, append=settings.append)
     existing, rows, storage_version = None, 0, STORAGE_VERSION
     if exists(location):
         dataset = open_dataset(location)
         existing, rows, storage_version = dataset.schema, dataset.count_rows(), dataset.data_storage_version
+    else:
+        _refuse_a_folder_of_shards(location)
     members: dict[bool, set[str]] = {True: set(), False: set()}
     for each in existing or ():
         source = decode_source((each.metadata or {}).get(SOURCE, b""))
@@ -110,6 +115,15 @@ def plan(shards: Sequence[Shard], location: Location, settings: ImportSettings) 
     if settings.link:
         _check_links(location, pending, form)
     return Job(location, settings, tuple(shards), pending, form, existing, rows)
+
+
+def _refuse_a_folder_of_shards(location: Location) -> None:
+    # It was meant as one more argument, and the dataset was forgotten.
+    if location.is_local and os.path.isdir(location.uri) and (others := shards_in(location.uri)):
+        raise WrongUsage(
+            f"{location.uri} is a folder of shards ({others[0]}), not a place for a dataset; "
+            "name the dataset after the shards"
+        )
 
 
 def _check_links(location: Location, pending: Pending, form: Form) -> None:

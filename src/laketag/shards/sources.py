@@ -131,10 +131,15 @@ def _here_or_beside(entry: str, folder: str, lists: tuple[str, ...]) -> list[str
     return list(_paths(os.path.join(folder, entry), lists))
 
 
+def shards_in(path: str) -> list[str]:
+    """List the names of the shards that lie directly in a folder; what was unpacked beside them is none."""
+    with os.scandir(path) as entries:
+        names = [each.name for each in entries if not each.is_dir()]
+    return sorted(name for name in names if name.lower().endswith(ENDINGS) and not name.startswith("."))
+
+
 def _in_folder(path: str) -> list[str]:
-    names = sorted(
-        name for name in os.listdir(path) if name.lower().endswith(ENDINGS) and not name.startswith(".")
-    )
+    names = shards_in(path)
     if not names:
         raise ShardNotFound(f"the folder {path!r} holds no shard ({', '.join(ENDINGS)})")
     return [os.path.join(path, name) for name in names]

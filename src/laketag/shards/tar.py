@@ -24,6 +24,8 @@ _OTHER = {
     b"6": "a pipe",
     b"S": "a sparse file",
 }
+# What other packed files begin with.
+_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 _FILE = (b"0", b"\0", b"7")
 _NO_BODY = b"123456"
 
@@ -225,16 +227,21 @@ def _read_all(stream: Stream, size: int) -> bytes | memoryview:
     return b"".join(pieces)
 
 
+def _packed(block: bytes) -> str | None:
+    found = next((name for start, name in _PACKED.items() if block.startswith(start)), None)
+    return found and f"packed with {found}, which is not read: unpack it, or pack it with gzip"
+
+
 def _check(block: bytes) -> int:
     """Believe a header, or not; returns the size it gives."""
     try:
         stored = _number(block[148:156])
     except ValueError:
-        raise _Damaged("a damaged header") from None
+        raise _Damaged(_packed(block) or "a damaged header") from None
     unsigned = _sum(block) - sum(block[148:156]) + 8 * 32
     # Some old writers summed signed bytes.
     if stored != unsigned and stored != unsigned - 256 * sum(b > 127 for b in block[:148] + block[156:]):
-        raise _Damaged("a damaged header (its checksum is wrong)")
+        raise _Damaged(_packed(block) or "a damaged header (its checksum is wrong)")
     try:
         size = _number(block[124:136])
     except ValueError:
