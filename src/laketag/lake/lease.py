@@ -97,9 +97,11 @@ def leased(
 
     Raises:
         JobRefused: another run holds it; the text says who, since when, and when the lease runs out.
+        StoreError: the store refuses, or does not answer.
     """
     folder = StagedFiles(location, f"{work}/lease")
-    lease = _taken(folder, part, name, waits)
+    with explained(location.uri, stages=False):
+        lease = _taken(folder, part, name, waits)
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(folder, lease, ended), daemon=True)
     is_reachable = True
