@@ -75,7 +75,8 @@ def require_links(location: Location) -> int:
         more = f" (and {len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
         raise LinkBroken(
             f"rows of {location.uri} point into tars that are not what they were: "
-            f"{'; '.join(broken[:_NAMED])}{more}; put them back, or import them anew without --link"
+            f"{'; '.join(broken[:_NAMED])}{more}; put them back as they were, times included "
+            "(cp -p), or import them anew without --link"
         )
     return len(linked)
 
