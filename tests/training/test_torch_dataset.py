@@ -16,6 +16,7 @@ from PIL import Image
 
 import laketag
 from laketag.errors import BadSQL, ColumnError, TrainingError
+from laketag.training.epochs import Worker
 from loops import as_list, number_of
 from programs import environment, picture
 from tars import write_tar
@@ -163,6 +164,37 @@ def test_a_pass_goes_on_where_its_state_was_taken(uri, taken):
 def numbers_of_epoch(dataset: Any, epoch: int) -> Any:
     dataset.set_epoch(epoch)
     return dataset
+
+
+def test_a_loop_that_sets_every_epoch_goes_on_in_the_one_that_its_state_is_of(uri):
+    options = {"shuffle": True, "seed": 1}
+    first = numbers(uri, **options)
+    first.set_epoch(1)
+    rows = iter(first)
+    seen = [next(rows) for _ in range(10)]
+    resumed = numbers(uri, **options)
+    resumed.load_state_dict(first.state_dict())
+
+    resumed.set_epoch(1)
+    seen += list(resumed)
+    resumed.set_epoch(1)
+    again = list(resumed)
+
+    whole = list(numbers_of_epoch(numbers(uri, **options), 1))
+    assert seen == whole
+    assert again == whole
+    resumed.load_state_dict(first.state_dict())
+    assert list(numbers_of_epoch(resumed, 2)) == list(numbers_of_epoch(numbers(uri, **options), 2))
+
+
+def test_a_workers_state_is_of_its_batches_too(uri, monkeypatch):
+    monkeypatch.setattr("laketag.training.passes._worker", lambda: Worker(1, 2, is_apart=True))
+    state = numbers(uri, batch_size=4).state_dict()
+
+    numbers(uri, batch_size=4).load_state_dict(state)
+
+    with pytest.raises(TrainingError, match="the same batch_size"):
+        numbers(uri, batch_size=6).load_state_dict(state)
 
 
 def test_a_state_can_be_taken_again_of_a_pass_that_went_on(uri):

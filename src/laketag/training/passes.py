@@ -99,9 +99,17 @@ class Passes:
         return int(self._shared[_EPOCH])
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from its first row on; to be called before each pass, on every rank."""
+        """Choose the epoch, from its first row on; to be called before each pass, on every rank.
+
+        The pass after a `load_state_dict` still begins where the state was taken, if it is of that epoch.
+        """
+        is_loaded = bool(self._shared[_SKIP]) and not self._shared[_PASSES:].any()
+        if not (is_loaded and epoch == self.epoch):
+            self._begin_at(epoch, 0)
+
+    def _begin_at(self, epoch: int, skip: int) -> None:
         self._shared.zero_()
-        self._shared[_EPOCH] = epoch
+        self._shared[_EPOCH], self._shared[_SKIP] = epoch, skip
 
     def __iter__(self) -> Iterator[Any]:
         reader, worker = self._open(), _worker()
@@ -142,9 +150,7 @@ class Passes:
                 "workers read ahead, so only the loop knows how far it is: give state_dict(batches=...), or "
                 "take torchdata's StatefulDataLoader"
             )
-        worker = _worker()
-        place = [worker.number, worker.workers] if worker.is_apart else None
-        return state | {"skip": self._skip, "rows": self._rows, "worker": place}
+        return state | {"skip": self._skip, "rows": self._rows, "worker": self._place()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next pass begin where a state was taken.
@@ -153,19 +159,25 @@ class Passes:
             TrainingError: the state is of other rows, another order, or another rank or worker.
         """
         self.plan.check(state)
-        worker = _worker()
-        here = [worker.number, worker.workers] if worker.is_apart else None
-        if state["worker"] is not None and list(state["worker"]) != here:
+        here = self._place()
+        if state["worker"] is not None and state["worker"] != here:
             raise TrainingError(
-                f"the state is of worker {state['worker']}, and this is {here}; load it with as many workers"
+                f"the state is of a worker with {state['worker']}, and this is one with {here}; "
+                "load it with as many workers, and the same batch_size"
             )
         if state["worker"] is not None:
             self._shared[_EPOCH] = state["epoch"]
             self._own = (state["skip"], state["rows"])
             return
-        self.set_epoch(state["epoch"])
-        self._shared[_SKIP] = self._skip = state["skip"] + state["rows"]
-        self._rows = 0
+        self._skip, self._rows = state["skip"] + state["rows"], 0
+        self._begin_at(state["epoch"], self._skip)
+
+    def _place(self) -> dict[str, int] | None:
+        """Say which blocks of rows are a worker's; None in the loop's own process, which has all."""
+        worker = _worker()
+        if not worker.is_apart:
+            return None
+        return {"number": worker.number, "workers": worker.workers, "batch_size": self.plan.batch_size or 1}
 
     def _begin(self, worker: Worker) -> tuple[int, int]:
         """Give the rows of the rank's share, and of this worker's part of the rest, that are left out."""
