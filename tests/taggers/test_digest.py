@@ -151,6 +151,7 @@ class Model:
 class Full(Base):
     gain: int = 1
     batch_size: int = 4
+    chunk_rows: int = 4
     name = "full"
     reads = ("bytes",)
     columns = pa.schema([("N", pa.int64())])
@@ -161,7 +162,7 @@ def test_a_class_is_digested_with_its_model_its_bases_and_its_fields(digest_of: 
     same = digest_of(FULL, "Full")
 
     assert same == digest_of(
-        FULL.replace("batch_size: int = 4", "batch_size: int = 4  # rows"), "Full?batch_size=9"
+        FULL.replace("batch_size: int = 4", "batch_size: int = 4  # rows"), "Full?batch_size=9&chunk_rows=9"
     )
     assert same != digest_of(FULL, "Full?gain=2")
     assert same != digest_of(FULL.replace("ADD = 1", "ADD = 2"), "Full")
@@ -187,6 +188,9 @@ def test_helpers_in_other_modules_of_the_package_count(
 
     assert digest("1", "1") == digest("1", "2")
     assert digest("1", "1") != digest("2", "1")
+    text = text.replace("from .deep.scales import SCALE", "from .deep.scales import *")
+    assert digest("1", "1") == digest("1", "2")
+    assert digest("1", "1") != digest("2", "1")
 
 
 def test_what_a_function_closes_over_counts() -> None:
@@ -201,6 +205,60 @@ def test_what_a_function_closes_over_counts() -> None:
     assert tagger_digest(make(1.0)) != tagger_digest(make(2.0))
     with pytest.raises(BadTagger, match="version="):
         tagger_digest(make(object()))
+
+
+def _times(gain: float) -> Any:
+    def times(value: float, depth: int = 1) -> float:
+        return times(value, depth - 1) if depth else value * gain
+
+    return times
+
+
+def _by_a_function(gain: float) -> Any:
+    change = _times(gain)
+
+    @tagger(columns={"G": pa.float64()}, reads=("bytes",))
+    def gained(values: list[bytes]) -> dict[str, list[Any]]:
+        return {"G": [change(len(v)) for v in values]}
+
+    return gained
+
+
+def _by_a_default(gain: float) -> Any:
+    @tagger(columns={"G": pa.float64()}, reads=("bytes",))
+    def gained(values: list[bytes], gain: float = gain) -> dict[str, list[Any]]:
+        return {"G": [len(v) * gain for v in values]}
+
+    return gained
+
+
+def _by_a_keyword(gain: float) -> Any:
+    @tagger(columns={"G": pa.float64()}, reads=("bytes",))
+    def gained(values: list[bytes], *, gain: float = gain) -> dict[str, list[Any]]:
+        return {"G": [len(v) * gain for v in values]}
+
+    return gained
+
+
+@dataclass(frozen=True)
+class Changing:
+    """A tagger whose parameter is a function."""
+
+    change: Any
+    name: ClassVar[str] = "changing"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("G", pa.float64())])
+
+    def load(self, device: str) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "make", [_by_a_function, _by_a_default, _by_a_keyword, lambda gain: Changing(_times(gain))]
+)
+def test_what_a_function_is_given_where_it_is_made_counts_however_deep(make: Any) -> None:
+    assert tagger_digest(make(1.0)) == tagger_digest(make(1.0))
+    assert tagger_digest(make(1.0)) != tagger_digest(make(2.0))
 
 
 @pytest.mark.slow

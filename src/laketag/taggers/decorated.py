@@ -17,7 +17,6 @@ from laketag.errors import BadTagger
 from laketag.taggers.digest import canonical
 from laketag.taggers.predicting import WrongRows
 from laketag.taggers.protocol import BATCH_SIZE, IMAGE, check
-from laketag.taggers.syntax import meaning
 
 _OUR_PACKAGE = __name__.partition(".")[0]
 
@@ -157,16 +156,10 @@ def _schema(columns: Mapping[str, pa.DataType] | pa.Schema) -> pa.Schema:
 
 
 def _source(function: Callable[..., Any]) -> str | None:
-    if not isinstance(function, FunctionType):
-        return None
-    own = meaning(function)
-    if own is None or not function.__closure__:
-        return own
     try:
-        around = [canonical(cell.cell_contents) for cell in function.__closure__]
-    except (BadTagger, ValueError):  # ValueError: a name that has no value yet
+        return canonical(function) if isinstance(function, FunctionType) else None
+    except BadTagger:
         return None
-    return f"{own} {around}"
 
 
 def _array(values: Any, kind: pa.DataType | None) -> pa.Array:

@@ -23,7 +23,7 @@ from laketag.taggers.protocol import Tagger
 from laketag.taggers.syntax import meaning
 
 _PACKAGES = ("laketag", "numpy", "pillow")
-_NO_IDENTITY = ("name", "reads", "columns", "batch_size", "version", "packages")
+_NO_IDENTITY = ("name", "reads", "columns", "batch_size", "chunk_rows", "version", "packages")
 
 
 def input_digest(inputs: Mapping[str, Any]) -> int:
@@ -99,16 +99,19 @@ def provenance(tagger: Tagger) -> dict[str, str]:
     }
 
 
-def canonical(value: object) -> str:
+def canonical(value: object, within: tuple[object, ...] = ()) -> str:
     """Write a parameter as text that is the same in every process.
+
+    Args:
+        value: the parameter.
+        within: functions of which it is a part, so that one that calls itself has an end.
 
     Raises:
         BadTagger: a value of a kind that has no such text.
     """
-    if isinstance(value, FunctionType | type):
-        text = meaning(value)
-        if text is not None:
-            return text
+    text = _code(value, within) if isinstance(value, FunctionType | type) else None
+    if text is not None:
+        return text
     if value is None or isinstance(value, bool | int | float | str | bytes | PurePath | pa.DataType):
         return value if isinstance(value, str) else str(value)
     if isinstance(value, Enum):
@@ -118,14 +121,37 @@ def canonical(value: object) -> str:
     if isinstance(value, pa.Schema):
         return str([(field.name, str(field.type)) for field in value])
     if isinstance(value, Mapping):
-        return str(sorted((canonical(k), canonical(v)) for k, v in value.items()))
+        return str(sorted((canonical(k, within), canonical(v, within)) for k, v in value.items()))
     if isinstance(value, list | tuple):
-        return str([canonical(element) for element in value])
+        return str([canonical(element, within) for element in value])
     if isinstance(value, set | frozenset):
-        return str(sorted(canonical(element) for element in value))
+        return str(sorted(canonical(element, within) for element in value))
     if dataclasses.is_dataclass(value):
-        return canonical(_fields(value))
+        return canonical(_fields(value), within)
     raise BadTagger(f"a {type(value).__name__} has no lasting text for the tagger's digest; give a `version`")
+
+
+def _code(code: FunctionType | type, within: tuple[object, ...]) -> str | None:
+    """Write a class, or a function with the values that it was given where it was made."""
+    own = meaning(code)
+    if own is None or isinstance(code, type):
+        return own
+    if code in within:
+        return code.__qualname__
+    held = [canonical(value, (*within, code)) for value in _held(code)]
+    return f"{own} {held}" if held else own
+
+
+def _held(function: FunctionType) -> list[object]:
+    """List the values that a function has from around it, which its source does not tell."""
+    try:
+        held = [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError as error:
+        raise BadTagger(f"{function.__name__} uses a name that has no value yet; give a `version`") from error
+    if "<locals>" in function.__qualname__:
+        # Two calls of what it stands in may have given it other ones.
+        held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return held
 
 
 def _fields(value: object) -> dict[str, Any]:

@@ -104,6 +104,8 @@ def _reached(source: Source, start: ast.stmt) -> set[str]:
             if (place.name, name) in seen:
                 continue
             seen.add((place.name, name))
+            if name not in place.bindings:
+                uses += _starred(place, name)
             for binding in place.bindings.get(name, ()):
                 if isinstance(binding, ast.Import | ast.ImportFrom):
                     texts.add(_imported(place, binding, name))
@@ -130,6 +132,16 @@ def _imports(source: Source, node: ast.AST, name: str | None) -> Iterator[tuple[
             yield target, alias.name
         else:
             yield from _whole(_own(source, f"{module}.{alias.name}") if alias.name != "*" else target)
+
+
+def _starred(source: Source, name: str) -> Iterator[tuple[Source, str]]:
+    """Yield the modules of the source's own package from which `import *` may bind a name."""
+    for statement in source.bindings.get("*", ()):
+        for node in ast.walk(statement):
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+                target = _own(source, _module_name(source, node))
+                if target is not None and not target.bindings.keys().isdisjoint((name, "*")):
+                    yield target, name
 
 
 def _whole(source: Source | None) -> Iterator[tuple[Source, str]]:
