@@ -214,6 +214,15 @@ def test_a_column_that_was_replaced_since_the_import_goes_out_as_it_is_now(tmp_p
     assert json.loads(read(tmp_path / "out")[0]["json"]) == {"width": 10, "kept": 1}
 
 
+def test_columns_of_a_json_that_is_gone_go_out_by_themselves(tmp_path):
+    uri = imported(tmp_path, sample("a", {"width": 5, "tags": ["x", "y"]}))
+    laketag.drop_column(uri, "json")
+
+    export(uri, tmp_path / "out")
+
+    assert json.loads(read(tmp_path / "out")[0]["json"]) == {"width": 5, "tags": ["x", "y"]}
+
+
 def test_a_column_just_called_image_takes_the_extension_of_its_bytes(tmp_path):
     bodies = [b"\xff\xd8\xff jpeg", b"\x89PNG...", b"RIFF....WEBP", b"something else"]
     lance.write_dataset(

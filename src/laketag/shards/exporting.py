@@ -126,7 +126,9 @@ def _opened(location: Location, at: int | str | None, before: Begun | None) -> L
     try:
         return open_dataset(location, before.version)
     except DatasetError as error:
-        raise type(error)(f"{error}; an export goes on with the version that it began with") from error
+        raise type(error)(
+            f"{error}; an export goes on with the version that it began with, so name another folder"
+        ) from error
 
 
 def _form(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings) -> Form:

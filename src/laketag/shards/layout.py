@@ -14,6 +14,8 @@ from laketag.lake.similar import is_vector
 from laketag.shards.schema import SOURCE, decode_source
 
 _PLAIN_MEMBERS = {"txt": pa.string(), "cls": pa.int64(), "json": pa.string()}
+_MEMBER = ("member", "bytes")
+"""Origins of columns that were members of their own."""
 _GENERIC = ("image", "img", "image_bytes")
 _MAGIC = (
     (b"\xff\xd8\xff", "jpg"),
@@ -66,19 +68,21 @@ class Layout:
         Raises:
             ColumnError: there is no such column.
         """
+        found = [(each, *_source(each).partition(":")[::2]) for each in chosen(schema, names, images=images)]
+        # Where the JSON itself does not go out, its columns are all that there is of it.
+        told = ("row", "json") if any(_is_json(*source) for _, *source in found) else ("row",)
         members, labels, raw = [], [], None
-        for each in chosen(schema, names, images=images):
-            origin, _, what = _source(each).partition(":")
+        for each, origin, what in found:
             if each.name == KEY:
                 continue
-            if what == "json" and origin in ("member", "bytes"):
+            if _is_json(origin, what):
                 if is_image_like(each):
                     members.append(MemberColumn(each.name, "json_bytes"))
                 else:
                     raw = each.name
-            elif origin in ("member", "bytes"):
+            elif origin in _MEMBER:
                 members.append(MemberColumn(each.name, _dotted(what)))
-            elif names is not None or not (origin in ("row", "json") or is_vector(each)):
+            elif names is not None or not (origin in told or is_vector(each)):
                 labels.append(each.name)
         return cls(KEY if KEY in schema.names else None, tuple(members), raw, tuple(labels))
 
@@ -101,6 +105,10 @@ def _source(field: pa.Field) -> str:
         return decode_source(metadata[SOURCE])
     is_plain = not is_label(field) and _PLAIN_MEMBERS.get(field.name) == field.type
     return f"member:{field.name}" if is_plain or is_image_like(field) else ""
+
+
+def _is_json(origin: str, what: str) -> bool:
+    return what == "json" and origin in _MEMBER
 
 
 def _dotted(extension: str) -> str:
