@@ -28,6 +28,13 @@ def test_a_choice_is_one_filter_in_sql() -> None:
     )
 
 
+def test_a_whole_number_has_all_its_digits() -> None:
+    choice = Choice.of([("min.seen", "1.7e12"), ("max.seen", "1700000000001"), ("max.share", "3e-1")])
+
+    assert choice.filter([]) == "seen >= 1700000000000 and seen <= 1700000000001 and share <= 0.3"
+    assert "max.seen=1700000000001" in choice.address()
+
+
 def test_an_address_leads_back_to_its_choice() -> None:
     choice = Choice.of(PAIRS)
 

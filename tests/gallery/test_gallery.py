@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -185,6 +186,38 @@ def test_labels_that_moved_are_shown_with_both_values(tmp_path: Path) -> None:
     assert answer.status == 200
     assert text.count('class="card"') == 2
     assert re.search(r"<td>high</td><td>low</td><td[^>]*>2</td>", text)
+
+
+def test_a_column_of_another_type_in_the_other_version_is_compared(tmp_path: Path) -> None:
+    uri = str(tmp_path / "made.lance")
+    make_dataset(Path(uri), 30)
+    laketag.add_column(uri, "KIND", "case when number < 10 then 'low' else 'high' end")
+    words = lance.dataset(uri).version
+    laketag.drop_column(uri, "KIND")
+    laketag.add_column(uri, "KIND", "number * 2")
+    numbers = lance.dataset(uri).version
+
+    with hung(uri) as address:
+        for before, after in ((words, numbers), (numbers, words)):
+            answer, text = asked(address, f"/compare?with={before}&at={after}&column=KIND")
+            assert answer.status == 200
+            assert re.search(r'Rows whose value changed <span class="by num">30</span>', text)
+
+
+def test_a_version_that_is_cleaned_away_while_it_is_looked_at_is_a_page_that_says_so(tmp_path: Path) -> None:
+    uri = str(tmp_path / "made.lance")
+    make_dataset(Path(uri), 30)
+    with hung(uri) as address:
+        _, text = asked(address, "/?at=1")
+        [picture, *_] = re.findall(r'src="(/thumbnail/[^"]*)"', text)
+        shutil.rmtree(Path(uri, "data"))
+
+        answer, text = asked(address, "/?at=1&sort=number")
+        image, drawing = asked(address, picture)
+
+    assert (answer.status, "cannot be read" in text) == (400, True)
+    assert drawing.startswith("<svg")
+    assert image.headers["cache-control"] == "no-store"
 
 
 def test_a_vector_says_which_images_are_alike(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,21 @@ def test_the_first_rows_are_those_that_come_first_among_all(column: str, tmp_pat
             assert looked.choose("whole < 3", order, first=first).ids.tolist() == everything[:first]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [pa.array(np.array([2, 1, 3], np.float16)), pa.array(["b", "a", "c"]).dictionary_encode()],
+    ids=["float16", "dictionary"],
+)
+def test_what_arrow_cannot_order_by_itself_is_in_order(values: pa.Array, tmp_path: Path) -> None:
+    lance.write_dataset(pa.table({"v": values}), str(tmp_path), data_storage_version="2.1")
+    looked = View.of(Location.of(str(tmp_path)))
+
+    for first in (2, None):
+        ids = looked.choose(order_by="v desc", first=first).ids
+        found = [row and row["v"] for row in looked.rows(ids, ["v"])]
+        assert found == sorted(values.to_pylist(), reverse=True)[:first]
+
+
 def test_what_cannot_be_an_order_or_a_filter_is_said(tmp_path: Path) -> None:
     looked = view(tmp_path / "made.lance", {**COLUMNS, "many": [[1]] * 10})
 

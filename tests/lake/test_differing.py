@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -17,6 +18,8 @@ from laketag.errors import DatasetError
 from laketag.lake.differing import LabelChange, diff, rows_moved
 from laketag.lake.evolving import add_column, cast_column, drop_column, rename_column
 from laketag.lake.history import restore, versions
+from laketag.taggers import tagger
+from laketag.tagging.settings import Rows
 
 UNSTABLE = Storage("binary", "2.0", False)
 BOTH = pytest.mark.parametrize("storage", [PLAIN, UNSTABLE], ids=str)
@@ -182,6 +185,26 @@ def test_vectors_and_lists_that_moved_are_counted(tmp_path: Path, kind: pa.DataT
         LabelChange(None, "(a value)", 1),
         LabelChange("(a value)", None, 1),
     }
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.struct([("a", pa.list_(pa.string()))])], ids=str)
+def test_a_column_with_fields_inside_that_was_written_anew_is_compared(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    def lister(word: str) -> Any:
+        @tagger(columns={"WORDS": kind}, reads=("bytes",), name="lister")
+        def listed(values: list[bytes]) -> dict[str, list[Any]]:
+            return {"WORDS": [[word] if pa.types.is_list(kind) else {"a": [word]} for _ in values]}
+
+        return listed
+
+    make(tmp_path, 30)
+    before = tag(str(tmp_path), [lister("one")]).version_after
+    after = tag(str(tmp_path), [lister("two")], rows=Rows(recompute=True)).version_after
+
+    labels = {each.column: each.moved for each in diff(str(tmp_path), before, after).labels}
+
+    assert labels == {"WORDS": 30, "LISTER_ERROR": 0}
 
 
 @pytest.mark.slow

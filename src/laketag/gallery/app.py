@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -20,7 +21,8 @@ from laketag.gallery.choice import Choice, whole
 from laketag.gallery.guard import Guard
 from laketag.gallery.hanging import Hanging
 from laketag.gallery.pages import Pages
-from laketag.gallery.pictures import picture
+from laketag.gallery.pictures import Picture, picture
+from laketag.lake.explaining import files_explained
 
 _FOR_GOOD = {"cache-control": "private, max-age=86400, immutable"}
 # A picture that cannot be read is a drawing that says so, so that a page shows it in its place.
@@ -73,12 +75,17 @@ class _Answers:
 
         def answer(request: Request) -> Response:
             try:
-                made = make(request)
+                with self._explained():
+                    made = make(request)
             except LaketagError as error:
                 return self.problem(str(error), 400)
             return self.problem(_NO_PAGE, 404) if made is None else HTMLResponse(made)
 
         return answer
+
+    def _explained(self) -> AbstractContextManager[None]:
+        # A version may be cleaned away while one looks at it.
+        return files_explained(self.hanging.location.uri)
 
     def problem(self, message: str, status: int) -> Response:
         """Say in a page what is wrong."""
@@ -102,27 +109,36 @@ class _Answers:
         return self.pages.compare(_choice(request), before, asked.get("column", ""), _offset(request))
 
     def thumbnail(self, request: Request) -> Response:
-        try:
-            return _shown(
-                self.hanging.thumbnail(_part(request, "version"), _part(request, "row")), "image/webp"
-            )
-        except LaketagError:
-            return _shown(None, "")
+        def small() -> Picture | None:
+            data = self.hanging.thumbnail(_part(request, "version"), _part(request, "row"))
+            return None if data is None else Picture(data, "image/webp")
+
+        return self._shown(small)
 
     def image(self, request: Request) -> Response:
-        try:
+        def large() -> Picture | None:
             view = self.hanging.view(_part(request, "version"))
-            found = picture(view.images([_part(request, "row")])[0])
-        except LaketagError:
-            found = None
-        return _shown(found.data, found.media_type) if found else _shown(None, "")
+            return picture(view.images([_part(request, "row")])[0])
+
+        return self._shown(large)
+
+    def _shown(self, make: Callable[[], Picture | None]) -> Response:
+        try:
+            with self._explained():
+                found = make()
+        except LaketagError:  # of what may pass a browser is to remember nothing
+            return Response(_BROKEN, 200, None, "image/svg+xml")
+        if found is None:
+            return Response(_BROKEN, 200, _FOR_GOOD, "image/svg+xml")
+        return Response(found.data, 200, _FOR_GOOD, found.media_type)
 
     def keys(self, request: Request) -> Response:
         form = request.path_params["form"]
         if form not in _FORMS:
             return self.problem(_NO_PAGE, 404)
         try:
-            lines = _lines(self.pages.keys(_choice(request)), form == "jsonl")
+            with self._explained():
+                lines = _lines(self.pages.keys(_choice(request)), form == "jsonl")
         except LaketagError as error:
             return self.problem(str(error), 400)
         headers = {"content-disposition": f'attachment; filename="keys.{form}"'}
@@ -130,12 +146,6 @@ class _Answers:
 
 
 _FORMS = {"jsonl": "application/jsonl", "txt": "text/plain; charset=utf-8"}
-
-
-def _shown(data: bytes | None, media_type: str) -> Response:
-    if data is None:
-        return Response(_BROKEN, 200, _FOR_GOOD, "image/svg+xml")
-    return Response(data, 200, _FOR_GOOD, media_type)
 
 
 def _choice(request: Request) -> Choice:

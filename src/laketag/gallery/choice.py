@@ -86,7 +86,7 @@ class Choice:
         for bound in self.bounds:
             sides = (("min", bound.low), ("max", bound.high))
             pairs += [
-                (f"{side}.{bound.column}", f"{value:.12g}") for side, value in sides if value is not None
+                (f"{side}.{bound.column}", sql.number(value)) for side, value in sides if value is not None
             ]
         pairs += [(f"tag.{each.column}", value) for each in self.tags for value in each.values]
         encoded = urlencode([*pairs, *more.items()])

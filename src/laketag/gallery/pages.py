@@ -18,7 +18,7 @@ from laketag.lake import sql
 from laketag.lake.browsing import RowIds, View
 from laketag.lake.labels import provenance
 from laketag.lake.query import can_order, default_columns
-from laketag.lake.shapes import Scale, shape
+from laketag.lake.shapes import Scale, can_be_counted, shape
 from laketag.lake.similar import is_vector
 
 PAGE = 60
@@ -244,10 +244,10 @@ class Pages:
         return {"place": at + 1, "total": chosen.total, "cards": cards, **found}
 
     def _sides(self, before: int, after: int, column: str) -> list[Histogram | None]:
-        """Draw a column in both versions on the later one's scale; None where one has no such column."""
+        """Draw a column in both versions on the later one's scale; None where one cannot be drawn on it."""
         [new] = [each for each in self.hanging.shapes(Choice(after)) if each.scale.column == column]
         view = self.hanging.view(before)
-        is_there = column in view.schema.names
+        is_there = column in view.schema.names and can_be_counted(new.scale, view.schema.field(column).type)
         old = shape(new.scale, view.values([column])[column]) if is_there else None
         pairs = ((old, new), (new, old))
         return [None if each is None else histogram(each, beside=other) for each, other in pairs]
@@ -295,7 +295,7 @@ def _example(scales: Sequence[Scale]) -> str:
     number = next((scale for scale in scales if scale.is_number), None)
     if number is None:
         return ""
-    return f"{sql.name(number.column)} > {number.edges[len(number.edges) // 2]:.12g}"
+    return f"{sql.name(number.column)} > {sql.number(number.edges[len(number.edges) // 2])}"
 
 
 def _marks(row: Mapping[str, Any], columns: Sequence[str], errors: Sequence[str]) -> list[Mark]:

@@ -169,8 +169,13 @@ class View:
 
 def _order(column: pa.ChunkedArray, descending: bool, first: int | None) -> npt.NDArray[np.int64]:
     values = column.combine_chunks()
+    # Of these Arrow knows no order.
     if pa.types.is_boolean(values.type):
         values = pc.cast(values, pa.uint8())
+    if pa.types.is_float16(values.type):
+        values = pc.cast(values, pa.float32())
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), None, values)
     has_value = pc.is_valid(values).to_numpy(zero_copy_only=False)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from laketag.errors import DatasetError
 from laketag.lake.dataset import (
+    column_ids,
     data_file,
     field_id,
     fragments_of,
@@ -162,8 +163,6 @@ def rows_moved(old: LanceDataset, new: LanceDataset, column: str) -> npt.NDArray
         require_columns(dataset.schema, [column])
     in_old, in_new = _changed_fragments(old, new, partial(_column_state, names=(column,)))
     before, after = _values(old, in_old, column, _ROW_ID), _values(new, in_new, column, _ROW_ID)
-    if before["value"].type != after["value"].type:
-        after = after.set_column(1, "value", after["value"].cast(before["value"].type, safe=False))
     matched = _matched(before, after)
     moved: npt.NDArray[np.uint64] = matched.filter(_is_other(matched))["key"].to_numpy()
     return moved
@@ -280,7 +279,8 @@ def _deletions(dataset: LanceDataset, fragment: FragmentMetadata) -> object:
 
 def _column_state(dataset: LanceDataset, fragment: FragmentMetadata, names: Sequence[str]) -> object:
     [name, *_] = [name for name in names if name in dataset.schema.names]
-    return (_deletions(dataset, fragment), data_file(fragment, field_id(dataset.lance_schema, name)))
+    files = [data_file(fragment, each) for each in column_ids(dataset, [name])]
+    return (dataset.schema.field(name).type, _deletions(dataset, fragment), files)
 
 
 def _files(dataset: LanceDataset, number: int) -> set[str]:
@@ -323,6 +323,11 @@ def _matched(before: pa.Table, after: pa.Table) -> pa.Table:
 
 def _is_other(matched: pa.Table) -> Any:
     left, right = matched["before"], matched["after"]
+    if left.type != right.type:
+        try:
+            left, right = _of_one_type(left, right)
+        except pa.ArrowException:  # what one holds, the other cannot
+            return pc.or_(pc.is_valid(left), pc.is_valid(right))
     if pa.types.is_nested(left.type):
         return _is_other_list(left, right)
     is_one_null = pc.xor(pc.is_null(left), pc.is_null(right))
@@ -331,6 +336,12 @@ def _is_other(matched: pa.Table) -> Any:
         both_nan = pc.fill_null(pc.and_(pc.is_nan(left), pc.is_nan(right)), False)
         is_other = pc.and_not(is_other, both_nan)
     return pc.or_(is_one_null, is_other)
+
+
+def _of_one_type(left: pa.ChunkedArray, right: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    if pa.types.is_integer(left.type) and pa.types.is_floating(right.type):
+        return left.cast(right.type, safe=False), right
+    return left, right.cast(left.type, safe=False)
 
 
 def _is_other_list(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Any:

@@ -143,6 +143,11 @@ def edges_as(scale: Scale, kind: pa.DataType) -> npt.NDArray[np.float64]:
     return edges
 
 
+def can_be_counted(scale: Scale, kind: pa.DataType) -> bool:
+    """Whether values of a type can be counted on a scale: texts cannot on one of numbers."""
+    return not scale.is_number or _is_number(kind)
+
+
 def _bars(edges: npt.NDArray[Any], numbers: npt.NDArray[Any]) -> list[int]:
     """Count the numbers between edges; what is beyond them in the first and the last bar."""
     # A few passes that only compare cost less than one that finds each number's bar.

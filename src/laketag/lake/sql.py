@@ -17,6 +17,8 @@ _RESERVED = """
     null nulls of offset on or order outer over partition right select similar then time timestamp to
     true union using values when where with
 """
+_WHOLE = 1 << 64
+"""Integers of every type are less."""
 _KEYWORDS = frozenset(_RESERVED.split())
 # A comment within a comment is left for what it is: where such a one ends, readers disagree.
 _GAP = r"(?:[\s(]|--[^\r\n]*\r?(?:\n|$)|/\*(?:(?!/\*|\*/).)*\*/)"
@@ -42,7 +44,13 @@ def literal(value: str | float | bool) -> str:
     """Write a value into a filter."""
     if isinstance(value, bool):
         return str(value).lower()
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"{value:.12g}"
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else number(value)
+
+
+def number(value: float) -> str:
+    """Write a number with at most 12 digits, but a whole one in full: Lance takes 1e+12 for no integer."""
+    is_whole = float(value).is_integer() and abs(value) < _WHOLE
+    return str(int(value)) if is_whole else f"{value:.12g}"
 
 
 def is_query(text: str) -> bool:
