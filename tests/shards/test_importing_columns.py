@@ -207,6 +207,20 @@ def test_json_that_is_no_utf8_is_kept_as_bytes(tmp_path, uri):
     assert [clash["column"] for clash in report.schema_clashes] == ["json_bytes"]
 
 
+def test_a_key_of_several_types_is_kept_as_text_and_reported_once(tmp_path, uri):
+    values = [{"n": 1, "f": 1, "s": "a"}, {"n": "two", "f": 0.5, "s": None}, {"n": {"x": 3}, "f": None}]
+    many = [member for key, facts in zip("abc", values, strict=True) for member in sample(key, facts)]
+
+    report = run(uri, write_tar(tmp_path / "a.tar", many))
+
+    assert [row["n"] for row in rows(uri)] == ["1", "two", '{"x": 3}']
+    [clash] = report.schema_clashes
+    assert (clash["name"], clash["column"]) == ("json:n", "n")
+    assert clash["reason"].startswith("no one type holds all its values")
+    again = run(uri, write_tar(tmp_path / "b.tar", sample("d", {"n": 4})), settings=APPEND)
+    assert again.schema_clashes == ()
+
+
 def test_json_with_too_many_keys_gives_no_columns_and_loses_nothing(tmp_path, uri):
     wide = {f"k{i}": i for i in range(1001)}
 

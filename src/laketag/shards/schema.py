@@ -26,6 +26,7 @@ _AS_JSON = b"as JSON "
 _ODD = re.compile(r"[.`\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST = 200
 _HOLDS = {pa.int64(): ("int",), pa.string(): ("int", "utf8"), pa.binary(): ("int", "utf8", "bytes")}
+_NO_ONE_TYPE = "no one type holds all its values; strings are kept as they are, everything else as JSON text"
 _MEMBER_TYPES = {"int": pa.int64(), "utf8": pa.string(), "bytes": pa.binary()}
 
 
@@ -156,7 +157,10 @@ def _plan_key(plan: _Plan, key: str, kind: Type) -> None:
             plan.add(each.name, source, each.type, held)
             return
     if not found:
-        plan.add(plan.name(key, "_json", source), source, to_arrow(kind), kind)
+        name = plan.name(key, "_json", source)
+        plan.add(name, source, to_arrow(kind), kind)
+        if kind == "text":
+            plan.clashes.append(Clash(source, name, _NO_ONE_TYPE))
         return
     name = plan.name(f"{key}_json", "_json", source)
     plan.clashes.append(
