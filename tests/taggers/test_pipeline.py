@@ -256,7 +256,7 @@ def test_taggers_that_clash_or_do_not_load_are_refused() -> None:
 
     with pytest.raises(BadTagger, match="both add BYTES"):
         Pipeline([ByteLength(), RaisesOn()])
-    with pytest.raises(BadTagger, match="both add"):
+    with pytest.raises(BadTagger, match="is given twice"):
         Pipeline([ByteLength(), ByteLength()])
     with pytest.raises(BadTagger, match="does not load on cuda:7: RuntimeError: no such device"):
         Pipeline([Broken()], device="cuda:7")

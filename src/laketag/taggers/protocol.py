@@ -159,10 +159,14 @@ def check_together(taggers: Sequence[Tagger]) -> None:
         BadTagger: two taggers clash, also where their columns differ by case alone.
     """
     owner: dict[str, str] = {}
-    for tagger in taggers:
+    for number, tagger in enumerate(taggers):
+        if tagger.name in [other.name for other in taggers[:number]]:
+            raise BadTagger(
+                f"tagger {tagger.name} is given twice, and would fill the same columns: give it once"
+            )
         for column in label_schema(tagger).names:
             other = owner.setdefault(column.lower(), tagger.name)
-            if other != tagger.name or [t.name for t in taggers].count(tagger.name) > 1:
+            if other != tagger.name:
                 raise BadTagger(
                     f"taggers {other} and {tagger.name} both add {column}: run them one at a time"
                 )
