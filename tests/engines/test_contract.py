@@ -162,6 +162,7 @@ class RunsUntilStopped:
         while task and not stopping.requested():
             time.sleep(0.01)
         if task:
+            time.sleep(1)  # to stage what is at hand takes a while
             Path(self.folder, "ended").touch()
         return task
 

@@ -73,6 +73,7 @@ def test_an_image_opens_and_arrows_walk_on(page: Any) -> None:
     page.keyboard.press("ArrowRight")
     expect(page.locator("h1")).not_to_have_text("photo0001")
     second = page.locator("h1").inner_text()
+    page.wait_for_load_state()  # before that, the page does not listen to keys
     page.keyboard.press("Escape")
     page.wait_for_selector("#grid")
 

@@ -109,6 +109,8 @@ class RollCall:
 _wires: dict[Number, socket.socket] = {}
 _at_work = threading.Event()
 """A worker between tasks is not stopped: its next task may be another run's."""
+_turn = threading.Lock()
+"""A task ends before a word is heard, or after."""
 
 
 def answer_on_roll(host: str, port: int, secret: bytes, pickled: bytes, pair: bytes) -> bytes:
@@ -134,8 +136,11 @@ def _busy(number: Number) -> Iterator[None]:
     try:
         yield
     finally:
-        _at_work.clear()
-        _send(wire, _IDLE)
+        with _turn:
+            _at_work.clear()
+            _send(wire, _IDLE)
+            if wire is not None and number not in _wires:  # the word to stop came too late for this task
+                wire.close()
 
 
 def _send(wire: socket.socket | None, state: bytes) -> None:
@@ -160,15 +165,18 @@ def _call(number: Number) -> socket.socket | None:
 
 
 def _listen(number: Number, wire: socket.socket) -> None:
-    with wire:
-        try:
-            word = wire.recv(1)
-        except OSError:
-            word = b""
+    try:
+        word = wire.recv(1)
+    except OSError:
+        word = b""
+    with _turn:
         del _wires[number]
         if word != _BYE and _at_work.is_set():
-            # The driver says so, or is gone: what is at hand is staged, and no more is done.
+            # The driver says so, or is gone: what is at hand is staged, and no more is done. The wire stays
+            # until this process ends, which is what the driver waits for.
             stopping.request()
+        else:
+            wire.close()
 
 
 def _read(wire: socket.socket, size: int) -> bytes:
