@@ -39,7 +39,7 @@ def test_two_that_look_at_the_same_moment_do_not_both_add_their_rows(tmp_path: P
 
     def add_too() -> None:
         try:
-            append_fragments(location, SCHEMA, rows_of(location, "b"), {}, look)
+            append_fragments(location, SCHEMA, rows_of(location, "b"), {}, look, lambda: None)
         except CommitError as error:
             refused.append(error)
 
@@ -50,7 +50,7 @@ def test_two_that_look_at_the_same_moment_do_not_both_add_their_rows(tmp_path: P
         other.start()
         other.join(timeout=1)  # long enough for it to be done, if no one keeps it waiting
 
-    append_fragments(location, SCHEMA, rows_of(location, "b"), {}, look_and_dawdle)
+    append_fragments(location, SCHEMA, rows_of(location, "b"), {}, look_and_dawdle, lambda: None)
     other.join()
 
     assert shards(lance.dataset(location.uri)) == ["a"] * 3 + ["b"] * 3

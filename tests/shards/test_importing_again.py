@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import lance
@@ -11,8 +12,10 @@ import pytest
 from here import Here
 from imports import APPEND, rows, run, staged
 from laketag.errors import CommitError, JobRefused
+from laketag.lake import adding
 from laketag.lake.adding import IMPORTING
 from laketag.lake.lease import leased
+from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.shards import plan
 from laketag.shards.imported import Imported, announce
@@ -188,6 +191,42 @@ def test_two_appends_at_once_add_a_shard_once(tmp_path, uri):
 
     assert run(uri, shard).rows_added == 0
     assert [row["__key__"] for row in rows(uri)] == ["a", "b", "c"]
+
+
+def test_an_import_that_waits_to_commit_says_so(tmp_path, uri, monkeypatch):
+    monkeypatch.setattr(adding, "_QUEUES", 5.0)
+    run(uri, write_tar(tmp_path / "a.tar", sample("a")))
+    told = []
+    with ExitStack() as other:
+        other.enter_context(leased(Location.of(uri), IMPORTING, "another import", "commit"))
+
+        def hear(progress):
+            told.append(progress.note)
+            if progress.note == "waiting for others to commit":
+                other.close()
+
+        settings = ImportSettings(append=True, progress=hear)
+        run(uri, write_tar(tmp_path / "b.tar", sample("b")), settings=settings)
+
+    assert told[-2:] == ["waiting for others to commit", "committed"]
+
+
+def test_of_a_tar_whose_import_is_refused_no_note_holds(tmp_path, uri):
+    linked = ImportSettings(link=True, append=True)
+    run(uri, write_tar(tmp_path / "a.tar", sample("a")), settings=linked)
+    shard = write_tar(tmp_path / "b.tar", sample("b"))
+
+    class Overtaken(Here):
+        def run(self, fn, tasks, tell=None):
+            yield from super().run(fn, tasks)
+            if lance.dataset(uri).version == 1:
+                write_tar(shard, sample("b"), *(sample(f"more{n}") for n in range(9)))
+                run(uri, shard, settings=linked)
+
+    with pytest.raises(CommitError, match="run the same command again"):
+        import_([str(shard)], uri, settings=linked, engine=Overtaken())
+
+    assert require_links(Location.of(uri)) == 2
 
 
 def test_an_import_that_begins_and_ends_beside_another_one_does_not_disturb_it(tmp_path, uri):

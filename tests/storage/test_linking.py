@@ -132,6 +132,17 @@ def test_clean_leaves_the_notes_on_linked_tars(place):
         tag(place.uri, [DigestLabel()], storage_options=place.options)
 
 
+def test_the_note_that_was_written_last_holds_whatever_the_clocks_say(tmp_path, monkeypatch):
+    tar = write_tar(tmp_path / "a.tar", sample("a"))
+    location, status = Location.of(str(tmp_path / "dataset")), tar.stat()
+    note_links(location, [Link(str(tar), status.st_size + 1, 1, "")])
+
+    monkeypatch.setattr(time, "time_ns", lambda: 1)
+    note_links(location, [Link(str(tar), status.st_size, status.st_mtime_ns, "")])
+
+    assert require_links(location) == 1
+
+
 def test_what_cannot_be_linked_is_refused(tmp_path):
     uri = str(tmp_path / "dataset")
     packed = tmp_path / "a.tar.gz"

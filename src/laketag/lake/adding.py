@@ -89,6 +89,7 @@ def append_fragments(
     fragments: Sequence[NewFragment],
     properties: Mapping[str, str],
     check: Callable[[LanceDataset], None],
+    waiting: Callable[[], None],
 ) -> int:
     """Add the fragments to a dataset, after the columns that it lacks; returns the version.
 
@@ -99,6 +100,7 @@ def append_fragments(
         properties: go into the transaction.
         check: called with the dataset as it is right before the commit; raises to give up. No other import
             adds rows in between: to Lance two appends are no conflict, whatever they hold.
+        waiting: called again and again while others are at their commits.
 
     Raises:
         CommitError: the dataset changed under every attempt, or no longer fits.
@@ -117,7 +119,8 @@ def append_fragments(
         check(dataset)
         return _append(location, dataset, schema, fragments, {**properties, COMMIT_KEY: mark})
 
-    with leased(location, IMPORTING, "the commit of another import", "commit", waits=_QUEUES):
+    name = "the commit of another import"
+    with leased(location, IMPORTING, name, "commit", waits=_QUEUES, waiting=waiting):
         for attempt in range(ATTEMPTS):
             try:
                 return patiently(append, is_of_the_store)

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -82,9 +82,19 @@ class Lease:
         return self.id != other.id and (self.part == other.part or "all" in (self.part, other.part))
 
 
+def _unsaid() -> None:
+    """Wait in silence."""
+
+
 @contextmanager
 def leased(
-    location: Location, work: str, name: str, part: str = "all", *, waits: float = 0.0
+    location: Location,
+    work: str,
+    name: str,
+    part: str = "all",
+    *,
+    waits: float = 0.0,
+    waiting: Callable[[], None] = _unsaid,
 ) -> Iterator[None]:
     """Hold a piece of work, or a slice of it, while the body runs.
 
@@ -94,6 +104,7 @@ def leased(
         name: what people call it, for the message.
         part: `all`, which excludes every other, or a slice, which excludes itself and `all`.
         waits: for so many seconds until another run has let it go.
+        waiting: called again and again meanwhile.
 
     Raises:
         JobRefused: another run holds it; the text says who, since when, and when the lease runs out.
@@ -101,7 +112,7 @@ def leased(
     """
     folder = StagedFiles(location, f"{work}/lease")
     with explained(location.uri, stages=False):
-        lease = _taken(folder, part, name, waits)
+        lease = _taken(folder, part, name, waits=waits, waiting=waiting)
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(folder, lease, ended), daemon=True)
     is_reachable = True
@@ -125,7 +136,7 @@ def held_parts(location: Location, work: str) -> set[str]:
     return {lease.part for lease in leases if not lease.is_dead()}
 
 
-def _taken(folder: StagedFiles, part: str, name: str, waits: float) -> Lease:
+def _taken(folder: StagedFiles, part: str, name: str, *, waits: float, waiting: Callable[[], None]) -> Lease:
     """Write a lease that no other one excludes."""
     deadline = time.monotonic() + waits
     while True:
@@ -141,6 +152,7 @@ def _taken(folder: StagedFiles, part: str, name: str, waits: float) -> Lease:
                 raise
         else:
             return lease
+        waiting()
         time.sleep(random.uniform(0, _PAUSE))
 
 

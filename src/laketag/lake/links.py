@@ -47,11 +47,16 @@ def address(tar: str) -> str:
 
 
 def note_links(location: Location, links: Iterable[Link]) -> None:
-    """Note what the tars are. The latest note on a tar holds: an earlier import of it failed."""
+    """Note what the tars are, right before rows that point into them are committed, one import at a time.
+
+    The latest note on a tar holds: the commit after an earlier one failed.
+    """
     rows = [asdict(link) for link in links]
     if rows:
-        name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.lance"
-        StagedFiles(location, FOLDER).write(name, pa.Table.from_pylist(rows))
+        notes = StagedFiles(location, FOLDER)
+        # Later than all others also by a clock that is behind.
+        number = max([time.time_ns(), *(int(name.partition("-")[0]) + 1 for name in notes.names())])
+        notes.write(f"{number:020d}-{uuid.uuid4().hex}.lance", pa.Table.from_pylist(rows))
 
 
 def require_links(location: Location) -> int:

@@ -178,9 +178,6 @@ class _Import:
         announced = None
         if fragments:
             verify_fragments(job.location, fragments)
-            if job.settings.link:
-                tars = job.pending.shards
-                note_links(job.location, [Link(s.url, s.size, s.modified, s.etag) for s in tars])
             announced = announce(job.location, job.digest, version or 0, notes)
             version = self._add(fragments)
             self._tell(len(fragments), len(fragments), "committed", "fragments")
@@ -239,6 +236,7 @@ class _Import:
             "laketag.import": str(sum(fragment.rows for fragment in fragments)),
         }
         if job.existing is None:
+            self._note_links()
             return create_dataset(job.location, schema, fragments, properties)
         urls = [shard.url for shard in job.pending.shards]
         have = job.pending.have
@@ -249,8 +247,17 @@ class _Import:
                     "another import added some of these shards meanwhile; "
                     "run the same command again for what is missing"
                 )
+            self._note_links()  # only now: of one that is refused no note may hold
 
-        return append_fragments(job.location, schema, fragments, properties, check)
+        def waiting() -> None:
+            self._tell(0, len(fragments), "waiting for others to commit", "fragments")
+
+        return append_fragments(job.location, schema, fragments, properties, check, waiting)
+
+    def _note_links(self) -> None:
+        if self.job.settings.link:
+            links = [Link(s.url, s.size, s.modified, s.etag) for s in self.job.pending.shards]
+            note_links(self.job.location, links)
 
     def _run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         with ExitStack() as held:
