@@ -17,7 +17,8 @@ from laketag.engines.local import Local
 from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, TooManyErrors, WrongUsage
 from laketag.lake.evolving import rename_column
 from laketag.lake.history import versions
-from laketag.tagging import joining
+from laketag.lake.location import Location
+from laketag.tagging import joining, run
 from laketag.tagging.settings import Rows, TagSettings
 
 
@@ -43,6 +44,23 @@ def test_the_second_run_has_nothing_to_do_and_makes_no_version(tmp_path: Path) -
 
     assert (second.computed, second.skipped) == (0, 300)
     assert second.version_before == second.version_after == first.version_after
+
+
+def test_what_another_run_did_before_this_one_held_its_lease_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path)
+
+    def overtaken(location: Location) -> None:
+        monkeypatch.undo()
+        tag(str(tmp_path), [DigestLabel()])
+
+    monkeypatch.setattr(run, "require_put_if_absent", overtaken)  # it is called between look and lease
+
+    report = tag(str(tmp_path), [DigestLabel()])
+
+    assert (report.computed, report.skipped) == (0, 300)
+    assert report.version_before == report.version_after == lance.dataset(str(tmp_path)).version == 2
 
 
 @pytest.mark.slow

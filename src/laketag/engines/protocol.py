@@ -44,7 +44,13 @@ def unheard(workers: Workers) -> None:
 
 
 class Engine(Protocol):
-    """Where tasks run. It knows nothing of images, models or Lance."""
+    """Where tasks run. It knows nothing of images, models or Lance.
+
+    It may have two attributes, from which follows what share of the machine's cores a task has:
+
+    - `workers: int`: tasks that run at a time, at most; 1 where it is not given.
+    - `cpus: float`: cores that it sets aside for each; without it they share the machine's.
+    """
 
     def run(
         self, fn: Callable[[T], R], tasks: Sequence[T], tell: Callable[[Workers], None] = unheard
@@ -60,6 +66,16 @@ class Engine(Protocol):
             TaskFailed: `fn` raised something that is not a `LaketagError` (those are raised as they are).
             WorkerLost: a task killed its worker more often than the engine retries.
         """
+
+
+def workers_of(engine: Engine) -> int:
+    """Give the number of tasks that an engine runs at a time."""
+    return int(getattr(engine, "workers", None) or 1)
+
+
+def cpus_of(engine: Engine, here: int) -> int:
+    """Give the cores that a task has, at least one: set aside for it, or its share of those here."""
+    return max(1, int(getattr(engine, "cpus", None) or here // workers_of(engine)))
 
 
 @dataclass(frozen=True)

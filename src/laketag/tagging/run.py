@@ -8,7 +8,7 @@ from dataclasses import replace
 from os import PathLike
 
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine
+from laketag.engines.protocol import Engine, cpus_of
 from laketag.errors import WrongUsage
 from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset
@@ -128,9 +128,7 @@ def _with_estimate(report: TagReport, run: Run, engine: Engine, price: float | N
 
 
 def _with_threads(compute: Compute, engine: Engine) -> Compute:
-    # What an engine elsewhere gives each worker; on this machine they share out the cores.
-    cpus = getattr(engine, "cpus", None)
-    share = max(1, int(cpus or cores() // (getattr(engine, "workers", None) or 1)))
+    share = cpus_of(engine, cores())
     return replace(compute, threads=compute.threads or share, cores=share)
 
 

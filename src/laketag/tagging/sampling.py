@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from laketag.engines import stopping
-from laketag.engines.protocol import Engine
+from laketag.engines.protocol import Engine, workers_of
 from laketag.errors import Interrupted
 from laketag.taggers.budget import size_of
 from laketag.taggers.pipeline import Pipeline
@@ -89,7 +89,7 @@ def estimate(run: Run, engine: Engine, price_per_hour: float | None = None) -> E
     Raises:
         Interrupted: Ctrl-C, or a worker was told to stop.
     """
-    workers = min(getattr(engine, "workers", None) or 1, len(run.tasks))
+    workers = min(workers_of(engine), len(run.tasks))
     spread = [run.tasks[number * len(run.tasks) // workers] for number in range(workers)]
     try:
         sampled = list(engine.run(Sample(run.compute), spread))
