@@ -19,6 +19,7 @@ import laketag
 from datasets import STORAGES, Storage
 from datasets import make as make_dataset
 from hung import EVIL_KEY, ROWS, Ask, asked, hung
+from laketag.gallery import hanging
 
 
 def test_the_first_page_shows_rows_and_filters(ask: Ask) -> None:
@@ -37,6 +38,20 @@ def test_pages_together_show_every_row_once_in_order(ask: Ask) -> None:
         seen += re.findall(r"<bdi>photo(\d+)", text)
 
     assert [int(number) for number in seen] == [n for n in reversed(range(ROWS)) if n != 3]
+
+
+def test_a_row_far_down_has_its_neighbours_too(photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hanging, "FIRST", 20)
+    found = []
+    with hung(photos) as address:
+        _, text = asked(address, "/more?sort=width&offset=0")
+        for place in (5, 19, 20, 50):
+            [link, *_] = re.findall(r'href="(/row/[^"]*)"', text.split('class="card"')[place])
+            _, page = asked(address, html.unescape(link))
+            found.append(re.findall(r"([\d,]+) of 150", page))
+            assert 'rel="next"' in page
+
+    assert found == [["5"], ["19"], ["20"], ["50"]]
 
 
 def test_a_filter_a_bound_and_a_tag_go_together(ask: Ask) -> None:

@@ -24,6 +24,19 @@ def run(uri: str, text: str) -> list[dict[str, int]]:
     return [row for batch in batches for row in batch.to_pylist()]
 
 
+def test_what_is_similar_may_have_the_same_key(tmp_path: Path) -> None:
+    import lance
+
+    vectors = pa.array([[float(n), 0.0] for n in range(5)], pa.list_(pa.float32(), 2))
+    uri = str(tmp_path / "photos.lance")
+    lance.write_dataset(pa.table({"__key__": ["0", "1", None, "0", "1"], "n": range(5), "v": vectors}), uri)
+
+    selection = laketag.Selection(similar_to="0", columns=("n",))
+    found = [row["n"] for batch in laketag.query(uri, selection=selection) for row in batch.to_pylist()]
+
+    assert found == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     "text",
     [

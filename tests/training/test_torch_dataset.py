@@ -244,6 +244,8 @@ def test_what_does_not_make_sense_is_refused_at_once(uri):
         laketag.torch_dataset(uri, columns=["nothing"])
     with pytest.raises(BadSQL):
         laketag.torch_dataset(uri, where="nothing > 1")
+    with pytest.raises(TrainingError, match="the seed is -1"):
+        laketag.torch_dataset(uri, seed=-1)
     with pytest.raises(TrainingError, match="go together"):
         laketag.torch_dataset(uri, rank=1)
     with pytest.raises(TrainingError, match="choose tensor, pil, bytes"):

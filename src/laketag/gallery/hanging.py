@@ -87,8 +87,8 @@ class Hanging:
             [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
         )
 
-    def chosen(self, choice: Choice, until: int | None = FIRST) -> Chosen:
-        """Find the rows of a choice, in order: at least so many of the first ones, or all.
+    def chosen(self, choice: Choice, until: int | None = 0) -> Chosen:
+        """Find the rows of a choice, in order: at least so many of the first ones, or all where None.
 
         Raises:
             BadSQL: Lance cannot run the filter.

@@ -228,10 +228,14 @@ class Pages:
 
     def _beside(self, choice: Choice, row: int) -> dict[str, Any]:
         """Find what comes before and after a row in the order that it was found in."""
+        asked = choice
         try:
-            chosen = self.hanging.chosen(choice)
+            chosen = self.hanging.chosen(asked)
         except (BadSQL, ColumnError):
-            chosen = self.hanging.chosen(Choice(choice.at))
+            asked = Choice(choice.at)
+            chosen = self.hanging.chosen(asked)
+        if len(chosen.ids) < chosen.total and row not in chosen.ids[:-_BESIDE]:
+            chosen = self.hanging.chosen(asked, None)
         ids = chosen.ids
         [at] = (ids == row).nonzero()[0][:1].tolist() or [None]
         if at is None:

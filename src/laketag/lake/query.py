@@ -18,7 +18,7 @@ from laketag.lake.labels import is_digest
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
-from laketag.lake.similar import is_key, is_vector, nearest, vector_column
+from laketag.lake.similar import is_vector, nearest, vector_column
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -116,9 +116,8 @@ def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> 
     key = selection.similar_to or ""
     column = vector_column(dataset.schema, selection.vector)
     limit = _SIMILAR if selection.limit is None else selection.limit
-    others = sql.for_filter(is_key(key, negated=True), dataset.schema.names)
+    near, others = nearest(dataset, key, column, limit=limit)
     wanted = f"({where}) and {others}" if where else others
-    near = nearest(dataset, key, column, limit=limit)
     return wanted, {"nearest": near, "prefilter": True, "limit": limit}
 
 

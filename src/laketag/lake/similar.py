@@ -46,22 +46,23 @@ def vector_column(schema: pa.Schema, asked: str | None = None) -> str:
     raise ColumnError(f"several columns hold vectors ({', '.join(candidates)}); choose one with --vector")
 
 
-def nearest(dataset: LanceDataset, key: str, column: str, *, limit: int) -> dict[str, Any]:
-    """Say how a scanner looks for the rows nearest to that of a key.
+def nearest(dataset: LanceDataset, key: str, column: str, *, limit: int) -> tuple[dict[str, Any], str]:
+    """Say how a scanner looks for the rows nearest to that of a key, and the filter that leaves itself out.
+
+    Of several rows of the key it is the first; the others may well be other images.
 
     Raises:
         ColumnError: there is no row of the key, or it has no vector.
     """
     require_columns(dataset.schema, [KEY])
-    found = dataset.scanner(
-        columns=[column], filter=sql.for_filter(is_key(key), dataset.schema.names), limit=1
-    )
-    vectors = found.to_table()[column].combine_chunks()
+    is_it = f"{sql.quote(KEY)} = {sql.literal(key)}"
+    found = dataset.scanner(columns=[column], filter=is_it, limit=1, with_row_id=True).to_table()
+    vectors = found[column].combine_chunks()
     if not len(vectors):
         raise ColumnError(f"no row has the key {key!r}; `laketag query --columns {KEY}` lists them")
     if vectors.null_count:
         raise ColumnError(f"the row {key!r} has no vector in {column!r}; its error column says why")
-    return near(column, vectors.flatten(), limit=limit)
+    return near(column, vectors.flatten(), limit=limit), f"_rowid != {found['_rowid'][0]}"
 
 
 def near(column: str, vector: pa.Array, *, limit: int) -> dict[str, Any]:
@@ -73,9 +74,3 @@ def near(column: str, vector: pa.Array, *, limit: int) -> dict[str, Any]:
         "nprobes": _PROBES,
         "refine_factor": _REFINE,
     }
-
-
-def is_key(key: str, *, negated: bool = False) -> str:
-    """Write the filter for the row of a key, or for all others."""
-    quoted = key.replace("'", "''")
-    return f"{sql.quote(KEY)} {'!=' if negated else '='} '{quoted}'"

@@ -46,6 +46,15 @@ class Order:
     shuffle: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            TrainingError: no order follows from the seed.
+        """
+        if self.seed < 0:
+            raise TrainingError(f"the seed is {self.seed}; give a whole number from 0 on")
+
     def places(self, rows: int, epoch: int, share: Share) -> Places:
         """List a share's rows, by their places in the dataset's own order."""
         first, last = share.bounds(rows)
