@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -20,6 +21,8 @@ import laketag
 from datasets import STORAGES, Storage, image, make
 from exports import export, imported, read, tars
 from here import import_
+from laketag.lake.browsing import View
+from laketag.lake.location import Location
 from laketag.shards.putting import header
 from tars import sample
 
@@ -221,6 +224,22 @@ def test_columns_of_a_json_that_is_gone_go_out_by_themselves(tmp_path):
     export(uri, tmp_path / "out")
 
     assert json.loads(read(tmp_path / "out")[0]["json"]) == {"width": 5, "tags": ["x", "y"]}
+
+
+def test_times_go_out_to_the_microsecond(tmp_path):
+    uri, seen = str(tmp_path / "dataset"), pa.array([1_700_000_000_123_456_789], pa.timestamp("ns", "UTC"))
+    lasted, at = seen.cast(pa.int64()).cast(pa.duration("ns")), pa.array([1_999], pa.time64("ns"))
+    lance.write_dataset(pa.table({"jpg": [b"x"], "seen": seen, "lasted": lasted, "at": at}), uri)
+
+    export(uri, tmp_path / "out")
+
+    assert json.loads(read(tmp_path / "out")[0]["json"]) == {
+        "seen": "2023-11-14T22:13:20.123456+00:00",
+        "lasted": "19675 days, 22:13:20.123456",
+        "at": "00:00:00.000001",
+    }
+    assert View.of(Location.of(uri)).rows([0], ["at"]) == [{"at": datetime.time(microsecond=1)}]
+    assert next(iter(laketag.torch_dataset(uri, columns=["at"]))) == {"at": datetime.time(microsecond=1)}
 
 
 def test_a_column_just_called_image_takes_the_extension_of_its_bytes(tmp_path):

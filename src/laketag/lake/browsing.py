@@ -18,6 +18,7 @@ from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
 from laketag.lake.query import order_of
+from laketag.lake.reading import in_pythons_times
 from laketag.lake.similar import near
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class View:
                 blob_handling="all_binary",
             )
             for batch in scanner.to_batches():
-                yield from batch.to_pylist()
+                yield from in_pythons_times(batch).to_pylist()
 
 
 def _order(column: pa.ChunkedArray, descending: bool, first: int | None) -> npt.NDArray[np.int64]:

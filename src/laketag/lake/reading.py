@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from laketag.lake.patience import explained
 
 if TYPE_CHECKING:
     from lance import LanceDataset
+
+R = TypeVar("R", pa.RecordBatch, pa.Table)
 
 # A read-ahead of 64 MiB keeps a scan of large images within a worker's memory and costs no speed.
 _IO_BUFFER = 64 << 20
@@ -127,6 +129,20 @@ def values(column: pa.Array) -> list[Any]:
     # A list of a thousand Python numbers a row would cost more than most of what is done with it.
     rows = iter(flat.to_numpy(zero_copy_only=False).reshape(len(set_), held.list_size))
     return [next(rows) if is_set else None for is_set in column.is_valid().to_pylist()]
+
+
+def in_pythons_times(rows: R) -> R:
+    """Leave out what is finer than a microsecond: Python knows no such times, and Arrow then gives no row."""
+    schema = pa.schema([field.with_type(_in_microseconds(field.type)) for field in rows.schema])
+    return rows if schema.types == rows.schema.types else rows.cast(schema, safe=False)
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    if getattr(kind, "unit", None) != "ns":
+        return kind
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
 
 
 def check_filter(dataset: LanceDataset, where: str) -> None:

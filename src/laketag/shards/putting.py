@@ -19,6 +19,7 @@ from laketag.errors import Interrupted, ShardError
 from laketag.lake.dataset import is_image_like
 from laketag.lake.explaining import first_line
 from laketag.lake.folder import Folder
+from laketag.lake.reading import in_pythons_times
 from laketag.shards.layout import Layout
 from laketag.shards.members import Keys, members_of
 from laketag.shards.selected import Chosen, Run, Sizes, read
@@ -186,6 +187,7 @@ class TarShard:
 
     def add(self, batch: pa.RecordBatch) -> Iterator[int]:
         """Add the rows of a batch, and yield the bytes that each takes."""
+        batch = in_pythons_times(batch)
         for start in range(0, len(batch), _SLICE):
             for row in batch.slice(start, _SLICE).to_pylist():
                 before = self._size

@@ -18,7 +18,7 @@ from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY
 from laketag.lake.query import default_columns
-from laketag.lake.reading import check_filter, row_bytes, scan, whole
+from laketag.lake.reading import check_filter, in_pythons_times, row_bytes, scan, whole
 from laketag.lake.similar import is_vector
 from laketag.taggers.decode import DecodeError, decode
 from laketag.training.epochs import Places
@@ -128,6 +128,7 @@ class Reader:
         schema = self.dataset.schema
         images = [] if self.rows.decode == "bytes" else _images(schema.field(n) for n in self.rows.columns)
         vectors = {n: schema.field(n).type for n in self.rows.columns if is_vector(schema.field(n))}
+        table = in_pythons_times(table)
         for at in range(table.num_rows):
             [values] = table.slice(at, 1).to_pylist()
             row = {name: values[name] for name in self.rows.columns}
