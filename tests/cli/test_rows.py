@@ -1,0 +1,27 @@
+"""What is printed of rows, in the process that prints."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from laketag.cli.rows import print_objects
+
+
+def test_times_in_nanoseconds_are_printed_to_the_microsecond(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns", "UTC"))
+    lasted, at = pa.array([1_999, None], pa.duration("ns")), pa.array([1_999, None], pa.time64("ns"))
+
+    print_objects(iter([pa.record_batch({"seen": seen, "lasted": lasted, "at": at, "n": [1, 2]})]))
+
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {
+            "seen": "2023-11-14T22:13:20.123456+00:00",
+            "lasted": "0:00:00.000001",
+            "at": "00:00:00.000001",
+            "n": 1,
+        },
+        {"seen": None, "lasted": None, "at": None, "n": 2},
+    ]
