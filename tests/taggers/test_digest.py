@@ -253,8 +253,28 @@ class Changing:
         raise NotImplementedError
 
 
+def _by_a_class(gain: float) -> Any:
+    class Model:
+        def __init__(self) -> None:
+            super().__init__()
+
+        def predict(self, batch: list[bytes]) -> Any:
+            return pa.record_batch({"G": [len(each) * gain for each in batch]})
+
+    @dataclass(frozen=True)
+    class Local:
+        name: ClassVar[str] = "local"
+        reads: ClassVar[tuple[str, ...]] = ("bytes",)
+        columns: ClassVar[pa.Schema] = pa.schema([("G", pa.float64())])
+
+        def load(self, device: str) -> Any:
+            return Model() if Local.name else None
+
+    return Local()
+
+
 @pytest.mark.parametrize(
-    "make", [_by_a_function, _by_a_default, _by_a_keyword, lambda gain: Changing(_times(gain))]
+    "make", [_by_a_function, _by_a_default, _by_a_keyword, _by_a_class, lambda gain: Changing(_times(gain))]
 )
 def test_what_a_function_is_given_where_it_is_made_counts_however_deep(make: Any) -> None:
     assert tagger_digest(make(1.0)) == tagger_digest(make(1.0))

@@ -8,7 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import PurePath
 from types import FunctionType
@@ -80,7 +80,7 @@ def identity(tagger: Tagger) -> dict[str, str]:
     version = getattr(tagger, "version", None)
     if version is not None:
         return {**said, "version": str(version)}
-    source = meaning(type(tagger))
+    source = _code(type(tagger), ())
     if source is None:
         raise BadTagger(f"tagger {tagger.name}: its source cannot be read; give it a `version`")
     return {**said, "source": source}
@@ -132,26 +132,40 @@ def canonical(value: object, within: tuple[object, ...] = ()) -> str:
 
 
 def _code(code: FunctionType | type, within: tuple[object, ...]) -> str | None:
-    """Write a class, or a function with the values that it was given where it was made."""
+    """Write a class or a function, with the values that it was given where it was made."""
     own = meaning(code)
-    if own is None or isinstance(code, type):
-        return own
+    if own is None:
+        return None
     if code in within:
         return code.__qualname__
     held = [canonical(value, (*within, code)) for value in _held(code)]
     return f"{own} {held}" if held else own
 
 
-def _held(function: FunctionType) -> list[object]:
-    """List the values that a function has from around it, which its source does not tell."""
+def _held(code: FunctionType | type) -> list[object]:
+    """List the values that a function, or a class's methods, have from around them: no source tells them."""
+    if isinstance(code, type):
+        return [value for method in _written(code) for value in _held(method)]
+    cells = zip(code.__code__.co_freevars, code.__closure__ or (), strict=True)
     try:
-        held = [cell.cell_contents for cell in function.__closure__ or ()]
+        held = [cell.cell_contents for name, cell in cells if name != "__class__"]  # that is for `super()`
     except ValueError as error:
-        raise BadTagger(f"{function.__name__} uses a name that has no value yet; give a `version`") from error
-    if "<locals>" in function.__qualname__:
+        raise BadTagger(f"{code.__name__} uses a name that has no value yet; give a `version`") from error
+    if "<locals>" in code.__qualname__:
         # Two calls of what it stands in may have given it other ones.
-        held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        held += [*(code.__defaults__ or ()), *(code.__kwdefaults__ or {}).values()]
     return held
+
+
+def _written(kind: type) -> Iterator[FunctionType]:
+    """Yield the methods that somebody wrote, not those that `dataclass` did."""
+    for name, each in vars(kind).items():
+        method = getattr(each, "__func__", getattr(each, "fget", each))
+        if not isinstance(method, FunctionType) or name.startswith("__annotate"):
+            continue
+        # What `dataclass` makes is in no file, or wrapped.
+        if method.__code__.co_filename != "<string>" and method.__code__.co_name == method.__name__:
+            yield method
 
 
 def _fields(value: object) -> dict[str, Any]:
