@@ -72,6 +72,15 @@ def test_many_vectors_are_quantised_and_neighbours_found(tmp_path: Path) -> None
     assert found["key"].to_pylist() == ["key70"]
 
 
+def test_a_few_vectors_among_many_rows_are_in_the_index(tmp_path: Path) -> None:
+    vectors = [[float(n)] * 16 if n < 100 else None for n in range(6000)]
+    lance.write_dataset(pa.table({"vector": pa.array(vectors, pa.list_(pa.float32(), 16))}), str(tmp_path))
+
+    report = index(str(tmp_path), "vector")
+
+    assert report.rows == 6000
+
+
 @pytest.mark.parametrize("storage", STORAGES, ids=str)
 def test_rows_that_came_changed_and_went_are_right_in_an_indexed_filter(
     tmp_path: Path, storage: Storage

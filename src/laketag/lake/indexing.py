@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laketag.errors import ColumnError, WrongUsage
+from laketag.lake import sql
 from laketag.lake.changing import change
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns
 from laketag.lake.explaining import explaining, first_line
@@ -142,7 +143,7 @@ def _build(dataset: LanceDataset, column: str, kind: str) -> None:
         if not pa.types.is_fixed_size_list(held):
             raise ValueError("a vector is a list of fixed size")
         dimension = held.list_size
-        vectors = dataset.count_rows()
+        vectors = dataset.count_rows(filter=f"{sql.quote(column)} is not null")
         if vectors < _LEAST_VECTORS or dimension % 16:
             dataset.create_index(column, "IVF_FLAT", name=name, replace=True, num_partitions=1)
         else:
