@@ -19,9 +19,9 @@ from laketag.lake.evolving import add_column, drop_column
 from laketag.lake.history import versions
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
+from laketag.lake.pinning import pinned
 from laketag.lake.staged import StagedFiles
 from laketag.tagging.checked import read_checked
-from laketag.tagging.holding import pinned
 from laketag.tagging.job import job_of
 from laketag.tagging.run import tag
 

@@ -8,8 +8,10 @@ import pytest
 
 import laketag
 from laketag import ExportSettings, Local
+from laketag.lake.dataset import open_dataset
 from laketag.lake.folder import Folder
 from laketag.lake.location import Location
+from laketag.lake.staged import StagedFiles
 from servers import BUCKET, Store
 from tars import sample, write_tar
 
@@ -33,6 +35,9 @@ def test_an_export_to_a_store_goes_on_and_has_the_same_bytes_as_one_to_a_folder(
     assert names == ["000000.tar", "000001.tar", "000002.tar", "shardindex.json"]
     assert (first.shards, first.samples, first.bytes) == (3, 25, local.bytes)
     assert (second.shards_written, second.samples, second.bytes) == (1, 25, local.bytes)
+    dataset = Location.of(uri, store.options)
+    assert open_dataset(dataset).tags.list() == {}
+    assert [name for name in StagedFiles(dataset, "").all_names() if name.startswith("export")] == []
     for name in names:
         assert out.read(name) == (tmp_path / "out" / name).read_bytes()
 

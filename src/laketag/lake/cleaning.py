@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from os import PathLike
@@ -16,6 +16,7 @@ from laketag.lake.explaining import explaining
 from laketag.lake.freeing import compact_fragments, free_versions, staged_age
 from laketag.lake.lease import Lease
 from laketag.lake.location import Location
+from laketag.lake.pinning import JOB_LENGTH
 from laketag.lake.staged import StagedFiles
 from laketag.lake.uploads import abort_uploads
 
@@ -109,6 +110,8 @@ def clean(
     """
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
+    # First: a run that begins meanwhile holds its lease before its tag, which then is not among these.
+    tags = dataset.tags.list()
     folders = _folders(location)
     running = _running(folders)
     if compact and running:
@@ -117,7 +120,7 @@ def clean(
             "or clean without --compact"
         )
     old, kept = _sorted_out(location, folders, running, older_than)
-    pins = _dead_pins(dataset, running, folders.keys() - old.keys())
+    pins = _dead_pins(tags, running, folders.keys() - old.keys())
     compacted = compact_fragments(location, yes=yes) if compact else 0
     if yes:
         staged = StagedFiles(location, "")
@@ -193,11 +196,11 @@ def _sorted_out(
     return old, kept
 
 
-def _dead_pins(dataset: LanceDataset, running: set[str], held: set[str]) -> tuple[str, ...]:
-    """List the tags of runs that died and whose work is not kept: a run holds its lease before its tag."""
-    alive = {job[:16] for job in running | held}
-    tags = [name for name in dataset.tags.list() if name.startswith(PIN_PREFIX)]
-    return tuple(sorted(tag for tag in tags if tag.removeprefix(PIN_PREFIX).partition("-")[0] not in alive))
+def _dead_pins(tags: Iterable[str], running: set[str], held: set[str]) -> tuple[str, ...]:
+    """Choose the tags of runs that died and whose work is not kept."""
+    alive = {job[:JOB_LENGTH] for job in running | held}
+    pins = [name for name in tags if name.startswith(PIN_PREFIX)]
+    return tuple(sorted(pin for pin in pins if pin.removeprefix(PIN_PREFIX).partition("-")[0] not in alive))
 
 
 def _kept_versions(dataset: LanceDataset, pins: tuple[str, ...]) -> list[Kept]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from laketag.errors import JobRefused
+from laketag.lake.pinning import JOB_LENGTH
 from laketag.shards.pattern import Pattern
 from laketag.shards.putting import DONE, JOB, Put
 
@@ -50,20 +52,17 @@ class Begun:
     version: int
     finished: tuple[Put, ...] | None
     """Its shards, where it came to its end."""
+    hold: str
+    """Stands for it at the dataset, which keeps the version for it."""
 
 
 def begun(pattern: Pattern) -> Begun | None:
     """Find the export that was begun under a pattern; one that left no shard is none to go on with."""
-    text = pattern.state.read(JOB)
-    if text is None or not _shards_there(pattern):
-        return None
-    values = json.loads(text)
-    finished = values["shards"]
-    puts = None if finished is None else tuple(Put(*each) for each in finished)
-    return Begun(values["digest"], values["version"], puts)
+    job = _noted(pattern)
+    return job if job is not None and _shards_there(pattern) else None
 
 
-def begin(pattern: Pattern, digest: str, version: int) -> None:
+def begin(pattern: Pattern, digest: str, version: int) -> Begun:
     """Note that an export begins.
 
     Raises:
@@ -75,8 +74,12 @@ def begin(pattern: Pattern, digest: str, version: int) -> None:
             f"{pattern.path(others[0])} is there already and not of this export; "
             "name another folder, or delete it"
         )
-    _note(pattern, digest, version, None)
+    # One that was killed before its first shard may have left something that holds a version.
+    before = _noted(pattern)
+    job = Begun(digest, version, None, before.hold if before is not None else _new_hold())
+    _note(pattern, job)
     _forget(pattern)
+    return job
 
 
 def found(pattern: Pattern, job: Begun) -> dict[int, Put]:
@@ -100,7 +103,7 @@ def finish(pattern: Pattern, job: Begun, puts: Mapping[int, Put]) -> None:
         ]
         index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shards}
         pattern.folder.write(pattern.index, (json.dumps(index, indent=1) + "\n").encode())
-    _note(pattern, job.digest, job.version, ordered)
+    _note(pattern, replace(job, finished=tuple(ordered)))
     _forget(pattern)
     pattern.state.sweep([JOB, *(put.note for put in ordered)])
     pattern.folder.sweep([*names, pattern.index])
@@ -115,7 +118,23 @@ def _forget(pattern: Pattern) -> None:
     pattern.state.delete(name for name in pattern.state.names() if name.endswith(DONE))
 
 
-def _note(pattern: Pattern, digest: str, version: int, puts: list[Put] | None) -> None:
-    shards = None if puts is None else [[put.index, put.samples, put.bytes, put.renamed] for put in puts]
-    text = json.dumps({"digest": digest, "version": version, "shards": shards})
+def _noted(pattern: Pattern) -> Begun | None:
+    text = pattern.state.read(JOB)
+    if text is None:
+        return None
+    values = json.loads(text)
+    finished = values["shards"]
+    puts = None if finished is None else tuple(Put(*each) for each in finished)
+    return Begun(values["digest"], values["version"], puts, values.get("hold") or _new_hold())
+
+
+def _note(pattern: Pattern, job: Begun) -> None:
+    finished = job.finished
+    shards = None if finished is None else [[p.index, p.samples, p.bytes, p.renamed] for p in finished]
+    text = json.dumps({"digest": job.digest, "version": job.version, "shards": shards, "hold": job.hold})
     pattern.state.write(JOB, text.encode())
+
+
+def _new_hold() -> str:
+    """Name an export apart from all others, and short enough that its pin has all of the name."""
+    return f"export{uuid.uuid4().hex}"[:JOB_LENGTH]

@@ -22,6 +22,8 @@ from laketag.lake.explaining import explaining
 from laketag.lake.lease import leased
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
+from laketag.lake.patience import explained
+from laketag.lake.pinning import kept
 from laketag.lake.reading import check_filter
 from laketag.lake.staged import without_empty_folders
 from laketag.shards import exported
@@ -83,7 +85,10 @@ def export(
     shards = Pattern.of(fspath(pattern), options)
     with _alone(shards):
         run = _plan(location, shards, settings, engine)
-        run.finish()
+        name = f"an export to {shards.shown}"
+        place = shards.folder.location.uri
+        with kept(location, run.rows.version, run.job.hold, name), explained(place):
+            run.finish()
         return run.report(time.monotonic() - started)
 
 
@@ -100,13 +105,13 @@ def _plan(location: Location, pattern: Pattern, settings: ExportSettings, engine
     dataset = _opened(location, settings.at, before)
     rows = Chosen(location, dataset.version, settings.where)
     form = _form(dataset, pattern, settings)
-    job = Begun(_digest(dataset, pattern, settings, form), dataset.version, None)
+    digest = _digest(dataset, pattern, settings, form)
     if settings.where is not None:
         check_filter(dataset, settings.where)
     if before is None:
-        exported.begin(pattern, job.digest, job.version)
+        job = exported.begin(pattern, digest, dataset.version)
         return _Export(rows, pattern, form, settings, engine, job)
-    if before.digest != job.digest:
+    if before.digest != digest:
         raise JobRefused(
             f"{pattern.folder.location.uri} holds another export, of version {before.version}; "
             "name another folder, or delete this one"

@@ -21,6 +21,7 @@ from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.explaining import explaining
 from laketag.lake.labels import SQL, made_by, recorded
 from laketag.lake.location import Location
+from laketag.lake.pinning import pinned
 from laketag.lake.reading import scan, values
 from laketag.taggers.digest import input_digest
 from laketag.taggers.protocol import Tagger, settled
@@ -28,7 +29,7 @@ from laketag.taggers.rows import Labels
 from laketag.taggers.spec import find_or_check
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute, Work
-from laketag.tagging.holding import leased_jobs, pinned
+from laketag.tagging.holding import leased_jobs
 from laketag.tagging.job import (
     ADOPTED_FROM,
     Job,

@@ -1,12 +1,11 @@
-"""What a run holds while it works: its jobs' leases, and a version that cleanup must not take."""
+"""What a run holds while it works: its jobs' leases."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from laketag.errors import JobRefused, StoreError
-from laketag.lake.dataset import open_dataset
+from laketag.errors import JobRefused
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.tagging.job import Job
@@ -26,23 +25,3 @@ def leased_jobs(location: Location, jobs: Sequence[Job], part: str) -> Iterator[
             except JobRefused as error:
                 raise JobRefused(f"{error}; `tag --slice` divides a job among several runs") from error
         yield
-
-
-@contextmanager
-def pinned(location: Location, version: int, job: str, part: str) -> Iterator[None]:
-    """Hold a Lance tag on a version; one that a killed run of the same part of the job left is moved."""
-    name = f"laketag-{job[:16]}-{part}"
-    tags = open_dataset(location, version).tags
-    if name in tags.list():
-        tags.update(name, version)
-    else:
-        tags.create(name, version)
-    is_reachable = True
-    try:
-        yield
-    except StoreError:
-        is_reachable = False  # the next run of the job moves the tag, and `clean` takes it
-        raise
-    finally:
-        if is_reachable:
-            tags.delete(name)

@@ -16,13 +16,14 @@ from laketag.lake.explaining import explaining
 from laketag.lake.labels import made_by, recorded
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
+from laketag.lake.pinning import pinned
 from laketag.lake.probing import require_put_if_absent
 from laketag.taggers.pipeline import cores
 from laketag.taggers.protocol import Tagger, check_together, settled
 from laketag.taggers.spec import find_or_check
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute
-from laketag.tagging.holding import leased_jobs, pinned
+from laketag.tagging.holding import leased_jobs
 from laketag.tagging.job import ADOPTED_FROM
 from laketag.tagging.preparing import Run, jobs_of, look, plan
 from laketag.tagging.report import TagReport
