@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+import lance
+import pyarrow as pa
 import pytest
 
 from laketag.errors import LaketagError
 from laketag.gallery.choice import Choice
+from laketag.gallery.hanging import Hanging
+from laketag.lake.location import Location
 
 PAIRS = [
     ("at", "3"),
@@ -46,6 +52,20 @@ def test_a_column_that_is_no_plain_word_is_quoted() -> None:
         Choice.of([("min.a b", "1"), ("tag.order", "x")]).filter(["order"])
         == '"a b" >= 1 and "order" = \'x\''
     )
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+@pytest.mark.parametrize("name", ["x", "a b"])
+def test_no_bound_chooses_what_is_no_number(tmp_path: Path, name: str, kind: pa.DataType) -> None:
+    values = pa.array([0.0, 1.0, 2.0, math.nan, None], pa.float64()).cast(kind)
+    lance.write_dataset(pa.table({name: values, "n": range(5)}), str(tmp_path))
+    shown = Hanging(Location.of(str(tmp_path)), None)
+
+    for pair, rows in (("min", "1"), 2), (("max", "1"), 2):
+        choice = Choice.of([(f"{pair[0]}.{name}", pair[1])])
+        assert (shown.chosen(choice).total, shown.shapes(choice)[0].nulls) == (rows, 0)
+    both = Choice.of([(f"min.{name}", "1"), (f"max.{name}", "1"), ("min.n", "0")])
+    assert "isnan" not in str(shown.filter(both))  # the upper bound says it
 
 
 def test_a_filter_alone_stays_as_it_was_typed() -> None:

@@ -92,13 +92,14 @@ class Choice:
         encoded = urlencode([*pairs, *more.items()])
         return f"{path}?{encoded}" if encoded else path or "?"
 
-    def filter(self, texts: Sequence[str]) -> str | None:
+    def filter(self, texts: Sequence[str], floats: Sequence[str] = ()) -> str | None:
         """Write all of it as one filter in SQL; None where every row is chosen.
 
         Args:
             texts: the columns whose values are text; the tags of others are numbers or true and false.
+            floats: the columns that may hold NaN, which is within no bound.
         """
-        parts = [part for bound in self.bounds for part in _bound(bound)]
+        parts = [part for bound in self.bounds for part in _bound(bound, bound.column in floats)]
         parts += [_tags(each, each.column in texts) for each in self.tags]
         if not self.where:
             return " and ".join(parts) or None
@@ -139,10 +140,12 @@ def _real(text: str, column: str) -> float:
     return value
 
 
-def _bound(bound: Bound) -> list[str]:
+def _bound(bound: Bound, is_float: bool) -> list[str]:
     name = sql.name(bound.column)
     sides = ((">=", bound.low), ("<=", bound.high))
-    return [f"{name} {sign} {sql.literal(value)}" for sign, value in sides if value is not None]
+    parts = [f"{name} {sign} {sql.literal(value)}" for sign, value in sides if value is not None]
+    # To Lance NaN is above all numbers: an upper bound leaves it out, a lower one alone does not.
+    return [*parts, f"not isnan({name})"] if is_float and bound.high is None else parts
 
 
 def _tags(tags: Tags, is_text: bool) -> str:

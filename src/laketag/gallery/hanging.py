@@ -84,7 +84,8 @@ class Hanging:
         """Write a choice as one filter in SQL."""
         schema = self.view(choice.at).schema
         return choice.filter(
-            [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+            texts=[f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)],
+            floats=[f.name for f in schema if pa.types.is_floating(f.type)],
         )
 
     def chosen(self, choice: Choice, until: int | None = 0) -> Chosen:
