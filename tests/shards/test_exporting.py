@@ -69,9 +69,22 @@ def test_a_shard_is_no_larger_than_asked_for_but_for_a_sample_that_is(tmp_path):
 
     assert [each["bin"] for each in read(tmp_path / "out")] == [bytes(size) for size in sizes]
     shards = [len(set(keys)) for keys in keys_by_shard(tmp_path / "out")]
-    assert shards == [3, 1, 3, 2]
-    assert [tar.stat().st_size > 40_960 for tar in tars(tmp_path / "out")] == [False, True, False, False]
-    assert report.shards == 4
+    assert shards == [3, 1, 5]
+    assert [tar.stat().st_size > 40_960 for tar in tars(tmp_path / "out")] == [False, True, False]
+    assert report.shards == 3
+
+
+def test_what_ends_a_tar_is_part_of_its_size(tmp_path):
+    # Tars are whole records of 10,240 bytes, and end with 1,024 of nothing. A sample here has 1,536.
+    uri = imported(tmp_path, *(sample(f"{n:02d}", bin=b"") for n in range(39)))
+
+    sizes = {}
+    for asked in (30_300, 30_720):
+        export(uri, tmp_path / str(asked), bytes_per_shard=asked)
+        sizes[asked] = [tar.stat().st_size for tar in tars(tmp_path / str(asked))]
+
+    assert sizes[30_300] == [20_480, 20_480, 20_480, 10_240]
+    assert sizes[30_720] == [30_720, 30_720, 10_240]
 
 
 def test_a_finished_shard_is_not_written_again(tmp_path, tagged):

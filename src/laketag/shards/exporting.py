@@ -44,7 +44,7 @@ __all__ = ["ExportReport", "ExportSettings", "export"]
 
 COUNTED_ROWS = 1_000_000
 """A task counts the chosen rows of fragments that have about so many."""
-_FORMAT = 1
+_FORMAT = 2
 """Raised when equal rows become other bytes: shards of two formats are not mixed."""
 
 
@@ -207,7 +207,8 @@ class _Export:
         fragments = fragments_of(self.rows.open())
         size = self.settings.bytes_per_shard
         if size is not None and self.pattern.is_tar:
-            size -= tarfile.RECORDSIZE  # what ends a tar
+            # A tar is whole records, and ends with two blocks of nothing.
+            size -= size % tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE
         cutter = Cutter(Limits(self.settings.samples_per_shard, size))
         for fragment, sizes in zip(fragments, self._sizes(), strict=True):
             cutter.add(fragment.id, sizes)
