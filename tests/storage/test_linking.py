@@ -101,6 +101,24 @@ def test_more_tars_are_linked_later_and_the_same_again_adds_nothing(place):
     assert place.images() == [*place.pictures, *place.pictures[:5]]
 
 
+@pytest.mark.slow
+def test_a_tar_that_is_put_back_on_a_store_is_what_it_was(store, uri):
+    place = Place(uri.removesuffix("/dataset"), store)
+    tar = place.linked()
+    location = Location.of(place.uri, place.options)
+    place.remove(tar)
+    time.sleep(1.1)  # the store tells whole seconds
+
+    with pytest.raises(LinkBroken, match="byte for byte, or import"):
+        require_links(location)
+    place.put("a 1%.tar", place.pictures)
+
+    assert require_links(location) == 1
+    place.put("a 1%.tar", place.pictures[::-1])
+    with pytest.raises(LinkBroken, match="was changed"):
+        require_links(location)
+
+
 @pytest.mark.parametrize("what", ["gone", "changed"])
 def test_a_tar_that_is_not_what_it_was_is_noticed(place, what):
     tar = place.linked()

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from urllib.parse import quote
 
@@ -37,6 +37,11 @@ class Link:
     modified: int
     """When it was written, in nanoseconds since 1970."""
     etag: str
+    """The store's own mark of these very bytes; nothing where there is none."""
+
+    def is_still(self, now: Link) -> bool:
+        """Whether it has the same bytes now; on a store it may have been put back, and has another time."""
+        return self == (replace(now, modified=self.modified) if self.etag else now)
 
 
 @lru_cache(maxsize=16)  # asked for every row of a tar
@@ -80,8 +85,9 @@ def require_links(location: Location) -> int:
         more = f" (and {len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
         raise LinkBroken(
             f"rows of {location.uri} point into tars that are not what they were: "
-            f"{'; '.join(broken[:_NAMED])}{more}; put them back as they were, times included "
-            "(cp -p), or import them anew without --link"
+            f"{'; '.join(broken[:_NAMED])}{more}; put them back as they were, "
+            f"{'byte for byte' if location.scheme else 'times included (cp -p)'}, "
+            "or import them anew without --link"
         )
     return len(linked)
 
@@ -90,7 +96,7 @@ def _fault(location: Location, link: Link, given_up: threading.Event) -> str | N
     now = _now(location, link.tar, given_up)
     if now is None:
         return f"{link.tar} is gone"
-    return None if now == link else f"{link.tar} was changed"
+    return None if link.is_still(now) else f"{link.tar} was changed"
 
 
 def _now(location: Location, tar: str, given_up: threading.Event) -> Link | None:
