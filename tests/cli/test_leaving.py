@@ -69,6 +69,8 @@ def test_an_error_of_ours_is_one_line_and_exit_1(
         (("show", "DATASET", "-o", "marked-secret"), "takes KEY=VALUE"),
         (("show", "DATASET", "-o", "a=1", "-o", "a=2"), "a twice"),
         (("query", "DATASET", "--output", "rows.xls"), ".parquet, .csv, .jsonl"),
+        (("query", "DATASET", "--output", "s3://lake/rows.parquet"), "no path on this machine"),
+        (("report", "DATASET", "s3://lake/page.html"), "no path on this machine"),
         (("query", "DATASET", "--columns", " "), "no column is named"),
         (("query", "DATASET", "--columns", "jpg,jpg"), "column 'jpg' is named twice"),
         (("query", "DATASET", "--sql", "select 1", "--where", "width > 1"), "stands alone"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,8 @@ def query(
     """Print rows, or write them to a file."""
     if output is not None and output.suffix not in rows.WRITERS:
         raise WrongUsage(f"--output {output} does not end in {', '.join(rows.WRITERS)}")
+    if output is not None and re.match(r"\w{2,}:/", str(output)):
+        raise WrongUsage(f"--output {output} is no path on this machine; `laketag export` writes to a store")
     import laketag
 
     batches = laketag.query(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from laketag.errors import LaketagError
+from laketag.errors import LaketagError, WrongUsage
 from laketag.gallery.drawing import drawn, histogram
 from laketag.gallery.ledger import passes
 from laketag.gallery.strips import Album, Strip, strips
@@ -73,8 +74,11 @@ def report(
         DatasetError: there is no such version.
         ColumnError: it cannot be told which column holds the images.
         LaketagError: the file cannot be written.
+        WrongUsage: it would lie on a store.
     """
     started = time.monotonic()
+    if re.match(r"\w{2,}:/", str(file)):
+        raise WrongUsage(f"{file} is no path on this machine; write the page here, and copy it to the store")
     location = Location.of(uri, storage_options)
     require_links(location)
     view = View.of(location, at, column)
