@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import lance
@@ -121,6 +122,29 @@ def test_a_running_job_loses_nothing(tmp_path: Path) -> None:
         assert open_dataset(location, 1).to_table().num_rows == 300
         with pytest.raises(JobRefused, match="runs on"):
             clean(str(tmp_path), older_than=NOW, yes=True, compact=True)
+
+
+def test_a_job_that_begins_while_it_is_looked_at_keeps_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path)
+    location = Location.of(str(tmp_path))
+    add_column(str(tmp_path), "X", "1")
+    look = StagedFiles.all_names
+    with ExitStack() as run:
+
+        def begins_after(files: StagedFiles) -> list[str]:
+            found = look(files)
+            monkeypatch.setattr(StagedFiles, "all_names", look)
+            run.enter_context(leased(location, JOB.digest, JOB.name))
+            run.enter_context(pinned(location, 1, JOB.digest, "all"))
+            return found
+
+        monkeypatch.setattr(StagedFiles, "all_names", begins_after)
+        report = clean(str(tmp_path), older_than=NOW, yes=True)
+
+        assert (report.pins, report.versions) == ((), 0)
+        assert open_dataset(location, 1).to_table().num_rows == 300
 
 
 def test_what_a_killed_run_left_goes_when_it_is_given_up(tmp_path: Path) -> None:
