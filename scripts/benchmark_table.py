@@ -26,7 +26,7 @@ def _said(name: str, key: str) -> str:
     if not file.exists():
         return "not run yet"
     result = json.loads(file.read_text())
-    value = result["figures"][key]
+    value = result["figures"].get(key, "not measured")
     said = value if isinstance(value, str) else f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
     return said if result.get("form", "long") == "long" else f"{said} (short form)"
 
