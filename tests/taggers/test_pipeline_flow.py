@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import tracemalloc
@@ -257,6 +259,18 @@ def test_small_rows_that_become_large_do_not_pile_up() -> None:
         tracemalloc.stop()
 
     assert max(alive) < (64 + 16) << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_threads_that_prepare_let_those_that_compute_go_first() -> None:
+    class Noting(Preparing):
+        def prepare(self, row: Any) -> int:
+            return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    [row] = labelled(Pipeline([Noting()]), [b"1"])
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert row["DOUBLE"] == 2 * min(19, own + 10)
 
 
 def test_every_row_is_predicted_once(tmp_path: Any) -> None:

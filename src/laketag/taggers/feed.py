@@ -6,7 +6,9 @@ the order of the rows. What is under way is bounded by its bytes: raw, decoded a
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -81,7 +83,7 @@ class Feed:
         self._budget = budget
         self._stats = stats
         self._events: queue.SimpleQueue[_Event | Future[Group]] = queue.SimpleQueue()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="laketag-prepare")
+        self._pool = ThreadPoolExecutor(threads, "laketag-prepare", initializer=_yield_to_models)
         self._reader: threading.Thread | None = None
         self._rows: list[tuple[Row, _Opened]] = []
         self._charged = 0
@@ -251,6 +253,12 @@ class _Step:
 
     def _as_it_is(self, inputs: dict[str, Any]) -> Any:
         return inputs[self.reads[0]] if len(self.reads) == 1 else inputs
+
+
+def _yield_to_models() -> None:
+    """Let a model that computes on the CPU go first: interrupted, it would find its caches cold."""
+    if sys.platform == "linux":  # elsewhere it would be said of the whole process
+        os.nice(10)
 
 
 def _pixels(image: Any) -> Any:
