@@ -48,6 +48,10 @@ def test_images_are_labelled_by_a_taggers_name() -> None:
     [
         (lambda: laketag.tag("photos.lance", []), WrongUsage, "no tagger is given"),
         (lambda: laketag.tag("photos.lance", [len]), BadTagger, "is not a tagger"),  # type: ignore[list-item]  # by mistake
+        (lambda: laketag.tag("photos.lance", ["nsfw"], engine="ray"), WrongUsage, "engine is 'ray'"),  # type: ignore[arg-type]  # by mistake
+        (lambda: laketag.import_("a.tar", "photos.lance", engine=laketag.Local), WrongUsage, "Local"),  # type: ignore[arg-type]  # by mistake
+        (lambda: laketag.export("photos.lance", "out", engine=None), WrongUsage, "engine is None"),  # type: ignore[arg-type]  # by mistake
+        (lambda: laketag.adopt("photos.lance", "A", "nsfw", engine=2), WrongUsage, "engine is 2"),  # type: ignore[arg-type]  # by mistake
         (lambda: laketag.Selection(columns="width"), WrongUsage, "give a tuple of names"),
         (lambda: laketag.ExportSettings(columns="width"), WrongUsage, "give a tuple of names"),
         (lambda: laketag.Selection(limit=-1), WrongUsage, "from 0 on"),

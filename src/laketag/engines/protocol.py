@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from laketag.errors import WrongUsage
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -66,6 +68,18 @@ class Engine(Protocol):
             TaskFailed: `fn` raised something that is not a `LaketagError` (those are raised as they are).
             WorkerLost: a task killed its worker more often than the engine retries.
         """
+
+
+def require_engine(given: Engine) -> None:
+    """Refuse what cannot run tasks, as an engine's name or its class.
+
+    Raises:
+        WrongUsage: it has no `run`.
+    """
+    if isinstance(given, type) or not callable(getattr(given, "run", None)):
+        raise WrongUsage(
+            f"engine is {given!r}, which is none; give laketag.Local(), laketag.Ray() or laketag.Spark()"
+        )
 
 
 def workers_of(engine: Engine) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine, Progress, Teller
+from laketag.engines.protocol import Engine, Progress, Teller, require_engine
 from laketag.errors import DatasetError, Interrupted, JobRefused
 from laketag.lake.dataset import fragments_of, open_dataset, path_of
 from laketag.lake.explaining import explaining
@@ -70,6 +70,7 @@ def export(
         engine: where tasks run; one process on this machine by default.
 
     Raises:
+        WrongUsage: the engine is none.
         DatasetNotFound: there is no dataset.
         ColumnError: there is no such column.
         BadSQL: Lance cannot run the filter.
@@ -79,6 +80,7 @@ def export(
         Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
     started = time.monotonic()
+    require_engine(engine)
     options = settings.shard_options or storage_options or {}
     location = Location.of(uri, storage_options)
     require_links(location)

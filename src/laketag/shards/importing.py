@@ -10,7 +10,7 @@ from os import PathLike, fspath
 from typing import Any, TypeVar
 
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine, Progress, Teller
+from laketag.engines.protocol import Engine, Progress, Teller, require_engine
 from laketag.errors import CommitError
 from laketag.lake.adding import (
     IMPORTING,
@@ -72,6 +72,7 @@ def import_(
         engine: where tasks run; one process on this machine by default.
 
     Raises:
+        WrongUsage: the engine is none.
         ShardNotFound: an argument names no shard.
         ShardRefused: an argument is of a kind that is not read.
         ShardError: a shard cannot be read at all.
@@ -79,6 +80,7 @@ def import_(
         CommitError: no version could be made; what was read stays staged.
     """
     started = time.monotonic()
+    require_engine(engine)
     shards = [shards] if isinstance(shards, str | PathLike) else shards
     named = [fspath(each) for each in shards]
     location = Location.of(uri, storage_options)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from laketag.engines import stopping
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine
+from laketag.engines.protocol import Engine, require_engine
 from laketag.errors import ColumnError, JobRefused
 from laketag.lake import sql
 from laketag.lake.changing import set_field_metadata
@@ -99,6 +99,7 @@ def adopt(
         engine: where the inputs are read.
 
     Raises:
+        WrongUsage: the engine is none.
         DatasetNotFound: there is no dataset.
         ColumnError: a column is missing, has another type than the tagger's, or is no column of the tagger.
         TaggerError: the tagger cannot be used.
@@ -106,6 +107,7 @@ def adopt(
         CommitError: no version could be made; the work is staged.
         Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
+    require_engine(engine)
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
     found = settled(find_or_check(tagger), settings.devices[0])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from os import PathLike
 
 from laketag.engines.local import Local
-from laketag.engines.protocol import Engine, cpus_of
+from laketag.engines.protocol import Engine, cpus_of, require_engine
 from laketag.errors import WrongUsage
 from laketag.lake.changing import set_field_metadata
 from laketag.lake.dataset import open_dataset
@@ -60,6 +60,7 @@ def tag(
         ColumnError: the image column, or another that a tagger reads, is missing or ambiguous.
         BadSQL: the filter cannot be run.
         TaggerError: a tagger cannot be used.
+        WrongUsage: no tagger is given, the engine is none, or settings do not go together.
         JobRefused: a column of the same name was made by something else.
         TooManyErrors: more rows failed than `max_error_rate`; nothing is committed, the work is staged.
         CommitError: no version could be made; the work is staged.
@@ -67,6 +68,7 @@ def tag(
     """
     started = time.monotonic()
     taggers = [taggers] if isinstance(taggers, str | Tagger) else taggers
+    require_engine(engine)
     _check_devices(settings.devices, engine)
     found = [settled(find_or_check(tagger), settings.devices[0]) for tagger in taggers]
     if not found:
