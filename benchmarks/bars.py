@@ -70,7 +70,7 @@ def _panel(panel: Panel, y: float) -> tuple[list[str], float]:
         middle = y + _BAR * len(group) / 2 + 4
         parts.append(_text(_LABELS - 8, middle, name, "quiet", anchor="end"))
         for number, value in enumerate(group):
-            length = 0.0 if isinstance(value, str) else _BARS * value / largest
+            length = 0.0 if isinstance(value, str) else _BARS * max(value, 0) / largest
             size = f'width="{max(length, 1):.1f}" height="{_BAR - 2}"'
             parts.append(f'<rect x="{_LABELS}" y="{y:.0f}" {size} fill="{_COLOURS[number]}"/>')
             said = value if isinstance(value, str) else _said(value)
@@ -81,9 +81,9 @@ def _panel(panel: Panel, y: float) -> tuple[list[str], float]:
 
 
 def _said(value: float) -> str:
-    """Give three digits that matter."""
-    if value == 0 or value >= 100:
-        return f"{value:,.0f}"
+    """Give three digits that matter; less than nothing, where a start-up was taken off, is nothing."""
+    if value <= 0 or value >= 100:
+        return f"{max(value, 0):,.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 

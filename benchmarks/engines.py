@@ -1,17 +1,16 @@
 """The same photographs on each engine, start-up apart, beside two other programs.
 
-python benchmarks/engines.py [--long] [--images 10000] [--few 1500] [--others 2] [--rounds 1]
+python benchmarks/engines.py [--long] [--images 10000] [--few 900] [--others 2] [--rounds 3]
 
 The model is nsfw. A worker with two cores is given all photographs, as are the other programs: the vendor
 page's (Ray Data over fragments) and lance-ray's `add_columns`, with two workers each, as in `peers.py`, whose
 environments they share. One worker of one core, and two of them, are given a few: they are compared with each
-other, by images a second.
+other. The photographs are dealt out to some rounds, in each of which every side has its turn.
 """
 
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import bars
 import bench
 import samples
-from trials import PEERS, Peer, photographed
+from trials import CPU, PEERS, SECONDS, Peer, Round, photographed, ratio, told
 
 ENGINES = ("local", "ray", "spark")
 BOTH = "1 x 2"
@@ -41,48 +40,36 @@ def ours(images: int, few: int) -> list[tuple[Peer, int]]:
     ]
 
 
-def one_round(folder: Path, sides: list[tuple[Peer, int]], photographs: list[bytes]) -> dict[str, Any]:
-    """Time every side once, one after the other."""
-    found: dict[str, Any] = {}
-    for peer, given in sides:
-        found |= photographed(peer, folder, photographs[:given])
-    return found
-
-
 def main() -> None:
-    asked = bench.asked(__doc__, images=(120, 10_000), few=(0, 1500), others=(0, 2), rounds=(1, 1))
+    asked = bench.asked(__doc__, images=(120, 10_000), few=(0, 900), others=(0, 2), rounds=(1, 3))
     others = THEIRS[: asked.others]
     sides = [*ours(asked.images, asked.few), *((peer, asked.images) for peer in others)]
     for peer in others:
         peer.python()
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
     try:
-        photographs = samples.photographs(asked.images)
-        rounds = [one_round(folder, sides, photographs) for _ in range(asked.rounds)]
+        rounds = photographed(sides, folder, samples.photographs(asked.images), asked.rounds)
     finally:
         shutil.rmtree(folder)
     figures: dict[str, Any] = {"images": asked.images, "few": asked.few, "rounds": asked.rounds}
-    figures |= {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-    figures |= ratios(figures, others)
+    figures |= told(sides, rounds) | ratios(rounds, others, has_few=asked.few > 0)
     bench.finish("engines", figures, long=asked.long)
     bars.draw("engines", pictured(figures, [peer for peer, _ in sides]), long=asked.long)
 
 
-def ratios(figures: dict[str, Any], others: list[Peer]) -> dict[str, float]:
+def ratios(rounds: list[Round], others: list[Peer], *, has_few: bool) -> dict[str, Any]:
     """Compare workers, engines and programs, start-up taken off."""
-
-    def taken(name: str, unit: str) -> float:
-        return float(figures[f"{name}: nsfw: {unit} less start-up"])
-
     found = {}
     for engine in ENGINES:
-        one, two = (figures.get(f"laketag {engine}, {name}: nsfw: images/s") for name in ("1 x 1", "2 x 1"))
-        if one:
-            found[f"ratio {engine}, 1 worker / 2 workers"] = two / one  # of the seconds for an image
+        laketag = f"laketag {engine}"
+        if has_few:
+            found[f"ratio {engine}, 1 worker / 2 workers"] = ratio(
+                rounds, f"{laketag}, 1 x 1", f"{laketag}, 2 x 1", SECONDS
+            )
         for peer in others:
-            for unit in ("seconds", "CPU seconds"):
-                found[f"ratio {peer.name} / laketag {engine}: {unit}"] = taken(peer.name, unit) / taken(
-                    f"laketag {engine}, {BOTH}", unit
+            for name, unit in (("seconds", SECONDS), ("CPU seconds", CPU)):
+                found[f"ratio {peer.name} / {laketag}: {name}"] = ratio(
+                    rounds, peer.name, f"{laketag}, {BOTH}", unit
                 )
     return found
 

@@ -1,10 +1,11 @@
 """Other ways to add a label column to a Lance dataset, against laketag: what each takes, how each bears up.
 
-python benchmarks/peers.py [--long] [--images 10000] [--rows 1000] [--outcomes 4]
+python benchmarks/peers.py [--long] [--images 10000] [--rows 1000] [--outcomes 4] [--rounds 2]
 
 Each peer is a program of its own in `programs/`, as its documentation has it, in an environment of its own
 (the two of Ray Data share one), which is made here when it is not there. All have the same rows, models and
-cores. An outcome is what a run left behind: every row and label of it was checked.
+cores; the photographs are dealt out to some rounds, in each of which every peer has its turn. An outcome is
+what a run left behind: every row and label of it was checked.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import bars
 import bench
 import lance
 import samples
-from trials import PEERS, Peer, Trial, photographed, reason
+from trials import CPU, PEERS, SECONDS, Peer, Trial, photographed, ratio, reason, told
 
 
 def appended(trial: Trial) -> str:
@@ -123,8 +124,8 @@ def outcomes(peer: Peer, folder: Path, rows: int, count: int) -> dict[str, str]:
     return found
 
 
-def timed(peer: Peer, folder: Path, rows: int, photographs: list[bytes]) -> dict[str, Any]:
-    """Time a trivial model and nsfw."""
+def timed(peer: Peer, folder: Path, rows: int) -> dict[str, Any]:
+    """Time a trivial model."""
     images = [b"image %d " % row * 20 for row in range(rows)]
     small = Trial(peer, folder / f"{peer.program}-trivial", images).write()
     done = small.run("trivial")
@@ -135,30 +136,35 @@ def timed(peer: Peer, folder: Path, rows: int, photographs: list[bytes]) -> dict
     return {
         f"{peer.name}: trivial model: seconds": failed or done.wall,
         f"{peer.name}: trivial model: CPU seconds": failed or done.cpu,
-        **photographed(peer, folder, photographs),
     }
 
 
 def main() -> None:
-    asked = bench.asked(__doc__, images=(40, 10_000), rows=(1000, 1000), outcomes=(0, len(OUTCOMES)))
+    asked = bench.asked(
+        __doc__, images=(40, 10_000), rows=(1000, 1000), outcomes=(0, len(OUTCOMES)), rounds=(1, 2)
+    )
     for peer in PEERS:
         peer.python()
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
-    figures: dict[str, Any] = {"images": asked.images, "rows": asked.rows}
+    figures: dict[str, Any] = {"images": asked.images, "rows": asked.rows, "rounds": asked.rounds}
+    sides = [(peer, asked.images) for peer in PEERS]
     try:
-        photographs = samples.photographs(asked.images)
         for peer in PEERS:
-            figures |= timed(peer, folder, asked.rows, photographs)
+            figures |= timed(peer, folder, asked.rows)
+        rounds = photographed(sides, folder, samples.photographs(asked.images), asked.rounds)
         with ThreadPoolExecutor(2) as pool:
             for found in pool.map(lambda peer: outcomes(peer, folder, asked.rows, asked.outcomes), PEERS):
                 figures |= found
     finally:
         shutil.rmtree(folder)
-    for unit in ("trivial model: seconds", "nsfw: seconds less start-up"):
-        for peer in PEERS[1:]:
-            theirs = figures[f"{peer.name}: {unit}"]
-            if not isinstance(theirs, str):
-                figures[f"ratio {peer.name} / laketag: {unit}"] = theirs / figures[f"laketag: {unit}"]
+    figures |= told(sides, rounds)
+    for peer in PEERS[1:]:
+        theirs, ours = (figures[f"{name}: trivial model: seconds"] for name in (peer.name, "laketag"))
+        if not isinstance(theirs, str):
+            figures[f"ratio {peer.name} / laketag: trivial model: seconds"] = theirs / ours
+        for unit in (SECONDS, CPU):
+            if found := ratio(rounds, peer.name, "laketag", unit):
+                figures[f"ratio {peer.name} / laketag: nsfw: {unit}"] = found
     bench.finish("peers", figures, long=asked.long)
     bars.draw("peers", pictured(figures), long=asked.long)
 

@@ -4,7 +4,7 @@ python benchmarks/scale.py [--long]
 
 A tagger that costs nothing labels rows in two commands: one stages, one commits. Beside them stands the
 least that a commit can be: a bare column file for each fragment, and one Merge. Seconds of CPU count, since
-they hardly tell what else the machine did. The long form takes a quarter of an hour and 1 GB of disk.
+they hardly tell what else the machine did. The long form takes some minutes and 1 GB of disk.
 """
 
 from __future__ import annotations

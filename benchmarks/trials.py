@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import statistics
 import sys
 import textwrap
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bench
 import lance
@@ -124,7 +124,37 @@ class Trial:
         return pa.table({"jpg": pa.array(images, pa.binary()), "number": range(first, first + len(images))})
 
 
-def photographed(peer: Peer, folder: Path, photographs: list[bytes]) -> dict[str, Any]:
+START, SECONDS, CPU, RATE = (
+    "start-up seconds",
+    "seconds less start-up",
+    "CPU seconds less start-up",
+    "images/s",
+)
+"""What is told of nsfw on photographs."""
+
+Round = dict[str, float | str]
+"""What one round told of each peer: a figure, or how it failed."""
+
+
+def photographed(
+    sides: Sequence[tuple[Peer, int]], folder: Path, photographs: list[bytes], rounds: int
+) -> list[Round]:
+    """Time nsfw, with each peer on so many of the photographs, in rounds.
+
+    Each round has other photographs and goes through the peers in the other direction, so that a machine
+    that grows slower meanwhile does so for all of them.
+    """
+    found: list[Round] = []
+    for number in range(rounds):
+        one: Round = {}
+        for peer, given in sides[:: -1 if number % 2 else 1]:
+            first, end = (at * given // rounds for at in (number, number + 1))
+            one |= _photographed(peer, folder, photographs[first:end])
+        found.append(one)
+    return found
+
+
+def _photographed(peer: Peer, folder: Path, photographs: list[bytes]) -> Round:
     """Time nsfw; what it takes for one photograph a fragment is start-up, which is taken off."""
     few = Trial(peer, folder / "few", photographs[:FRAGMENTS]).write()
     all_ = Trial(peer, folder / "all", photographs).write()
@@ -132,16 +162,36 @@ def photographed(peer: Peer, folder: Path, photographs: list[bytes]) -> dict[str
     scores = peer.labels(all_.uri)
     shutil.rmtree(few.folder), shutil.rmtree(all_.folder)
     if failed := next((run for run in (start, done) if run.returncode), None):
-        names = ("start-up seconds", "seconds less start-up", "CPU seconds less start-up", "images/s")
-        return {f"{peer.name}: nsfw: {name}": f"fails ({reason(failed)})" for name in names}
+        return {f"{peer.name}: nsfw: {name}": f"fails ({reason(failed)})" for name in (START, SECONDS, CPU)}
     if len(scores) != len(photographs) or any(score is None for score in scores.values()):
         raise RuntimeError(f"{peer.name}: not every photograph has a score")
     return {
-        f"{peer.name}: nsfw: start-up seconds": start.wall,
-        f"{peer.name}: nsfw: seconds less start-up": done.wall - start.wall,
-        f"{peer.name}: nsfw: CPU seconds less start-up": done.cpu - start.cpu,
-        f"{peer.name}: nsfw: images/s": len(photographs) / (done.wall - start.wall),
+        f"{peer.name}: nsfw: {START}": start.wall,
+        f"{peer.name}: nsfw: {SECONDS}": done.wall - start.wall,
+        f"{peer.name}: nsfw: {CPU}": done.cpu - start.cpu,
     }
+
+
+def told(sides: Sequence[tuple[Peer, int]], rounds: list[Round]) -> Round:
+    """Give the median start-up of each peer, what it took in all rounds together, and images a second."""
+    found: Round = {}
+    for peer, given in sides:
+        for name in (START, SECONDS, CPU):
+            key = f"{peer.name}: nsfw: {name}"
+            values = [one[key] for one in rounds]
+            failed = next((value for value in values if isinstance(value, str)), None)
+            found[key] = failed or (statistics.median(values) if name == START else sum(values))
+        taken = found[f"{peer.name}: nsfw: {SECONDS}"]
+        found[f"{peer.name}: nsfw: {RATE}"] = taken if isinstance(taken, str) else given / taken
+    return found
+
+
+def ratio(rounds: list[Round], one: str, other: str, unit: str) -> float | None:
+    """Give the median of what one peer took over what another one did in a round; None where one failed."""
+    pairs = [(each[f"{one}: nsfw: {unit}"], each[f"{other}: nsfw: {unit}"]) for each in rounds]
+    if any(isinstance(value, str) for pair in pairs for value in pair):
+        return None
+    return statistics.median(a / b for a, b in pairs)
 
 
 def reason(done: processes.Done) -> str:

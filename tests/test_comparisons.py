@@ -15,6 +15,7 @@ import bench
 import processes
 import pytest
 import samples
+import trials
 
 PROGRAMS = Path(bench.__file__).with_name("programs")
 # A grandchild that no one waits for, as Ray's workers are.
@@ -115,8 +116,36 @@ def test_a_run_with_a_size_of_its_own_does_not_replace_the_figures_of_the_long_f
     assert '"rounds": 1' in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_sides_have_their_turns_in_rounds_with_photographs_of_their_own(tmp_path: Path) -> None:
+    here = trials.Peer("here", "laketag_tag")
+    there = trials.Peer("there", "laketag_tag", arguments=("local", "2", "2"))
+    images = samples.photographs(25)
+
+    rounds = trials.photographed([(here, 25), (there, 12)], tmp_path, images, rounds=2)
+    told = trials.told([(here, 25), (there, 12)], rounds)
+
+    assert [next(iter(one)).partition(":")[0] for one in rounds] == ["here", "there"]
+    key = f"nsfw: {trials.CPU}"
+    assert told[f"here: {key}"] == sum(one[f"here: {key}"] for one in rounds)
+    ratios = [one[f"here: {key}"] / one[f"there: {key}"] for one in rounds]
+    assert trials.ratio(rounds, "here", "there", trials.CPU) == pytest.approx(sum(ratios) / 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_side_that_fails_in_a_round_has_words_for_a_figure() -> None:
+    sides = [(trials.PEERS[0], 10)]
+    rounds = [
+        {f"laketag: nsfw: {name}": value for name in (trials.START, trials.SECONDS, trials.CPU)}
+        for value in (1.0, "fails (OSError: no room)")
+    ]
+
+    assert set(trials.told(sides, rounds).values()) == {"fails (OSError: no room)"}
+    assert trials.ratio(rounds, "laketag", "laketag", trials.SECONDS) is None
+
+
 def test_a_picture_has_a_bar_for_every_figure_and_words_where_there_is_none() -> None:
-    panel = bars.Panel("seconds", {"a & b": (2.0, "fails"), "c": (0.0, 1.0)})
+    panel = bars.Panel("seconds", {"a & b": (2.0, "fails"), "c": (-0.5, 1.0)})
 
     drawn = ElementTree.fromstring(bars.svg(bars.Chart("a title", ("one", "other"), [panel])))
 
