@@ -89,6 +89,22 @@ def test_a_truncated_shard_delivered_again_adds_only_what_is_missing(tmp_path, u
     assert run(uri, shard).version == second.version
 
 
+def test_a_sample_that_was_cut_off_comes_whole_with_the_whole_shard(tmp_path, uri):
+    # A sample takes 3,072 bytes, the first 1,024 for its class.
+    samples = [[(f"{i}.cls", b"%d" % i), (f"{i}.jpg", bytes([i]) * 1500)] for i in range(3)]
+    shard = write_tar(tmp_path / "a.tar", *samples)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: 2 * 3072 + 2000])
+    first = run(uri, shard)
+    shard.write_bytes(whole)
+
+    second = run(uri, shard)
+
+    assert [(row["cls"], row["jpg"]) for row in rows(uri)] == [(i, bytes([i]) * 1500) for i in range(3)]
+    assert [row["member"] for row in first.skipped] == ["2"]
+    assert (first.complete, second.complete) == (False, True)
+
+
 def test_a_redelivery_broken_off_before_its_commit_is_not_taken_for_done(tmp_path, uri):
     shard = write_tar(tmp_path / "a.tar", *(sample(f"{i}") for i in range(4)))
     whole = shard.read_bytes()

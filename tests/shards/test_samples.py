@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from laketag.shards.ledger import NAMED, Ledger
-from laketag.shards.samples import JOINED, TWICE, Unordered, read_joined, read_samples, split_name
+from laketag.shards.samples import CUT, JOINED, TWICE, Unordered, read_joined, read_samples, split_name
 from laketag.shards.sources import find_shards
 from tars import END, header, tar_bytes
 
@@ -119,6 +119,32 @@ def test_damage_makes_a_shard_incomplete(read):
     assert samples == []
     assert not ledger.complete
     assert ledger.lost_rows()[0]["offset"] == 0
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("end", [-600, -1324], ids=["in its body", "in its header"])
+def test_a_sample_of_which_a_member_is_cut_off_is_left_out(read, end, joined):
+    members = [("a.cls", b"1"), ("a.jpg", b"A"), ("b.cls", b"2"), ("b.jpg", b"B" * 1000)]
+    content = tar_bytes(members, ended=False)
+
+    samples, ledger = read(content[:end], joined=joined)
+
+    assert [key for key, _, _ in samples] == ["a"]
+    assert ledger.skipped == {CUT: ["b"]}
+    assert not ledger.complete
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_member_that_is_cut_off_and_whole_beside_it_costs_no_sample(read, joined):
+    cut = header(b"a.jpg", 1 << 30)
+    whole = tar_bytes([("a.jpg", b"A"), ("a.cls", b"1")], ended=False)
+
+    for content in (cut + whole + END, whole + cut + END):
+        samples, ledger = read(content, joined=joined)
+
+        assert [members for _, _, members in samples] == [{"jpg": b"A", "cls": b"1"}]
+        assert ledger.skipped == {}
+        assert not ledger.complete
 
 
 def test_a_damaged_gzip_shard_of_scattered_members_keeps_what_is_whole(read):

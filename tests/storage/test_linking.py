@@ -169,6 +169,11 @@ def test_what_cannot_be_linked_is_refused(tmp_path):
 
     with pytest.raises(ShardRefused, match="gzip"):
         import_([str(packed)], uri, settings=LINKED)
+    apart = write_tar(
+        tmp_path / "0.tar", [("a.jpg", b"A"), ("b.jpg", b"B")], [("a.txt", b""), ("b.txt", b"")]
+    )
+    with pytest.raises(ShardRefused, match="gzip"):
+        import_([str(apart), str(packed)], uri, settings=LINKED)
     import_([str(plain)], uri)
     more = laketag.ImportSettings(link=True, append=True)
     other = write_tar(tmp_path / "c.tar", sample("c"))

@@ -22,6 +22,7 @@ TEXT_COLUMNS = ("json", "txt", "cls")
 """Members whose columns get their types when all shards are known."""
 TWICE = "a second member of this key and extension; the first is kept"
 JOINED = "its members are not adjacent in the shard; they were joined"
+CUT = "this sample is cut off in the shard; it is added when the shard comes whole"
 _RESERVED = re.compile(r"__[^/]*__")
 
 
@@ -37,6 +38,8 @@ class Sample:
     """Bodies by column, text as bytes."""
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Offset and size in the tar, by column, of bodies that are not read."""
+    cut: frozenset[str] = frozenset()
+    """Columns whose members are cut off in the tar."""
 
 
 @dataclass
@@ -89,63 +92,56 @@ def read_samples(shard: Shard, ledger: Ledger, choice: Choice | None = None) -> 
     choice = choice or Choice()
     seen: set[int] = set()
     sample: Sample | None = None
-    with _counted(open_stream(shard, choice.slabs, sparing=choice.is_sparing), choice) as stream:
+    with _counted(_opened(shard, choice), choice) as stream:
         for member in walk(stream, choice.takes):
             place = _place(member, ledger)
-            if place is None or not isinstance(member, Member):
+            if place is None:
                 continue
             key, column = place
             if sample is None or key != sample.key:
-                if sample is not None:
+                if sample is not None and _is_whole(sample, ledger):
                     yield sample
                 if hash(key) in seen:
                     raise Unordered
                 # Hashes, not keys: a clash only means that the shard is read by its index.
                 seen.add(hash(key))
-                sample = Sample(key, member.header)
+                sample = Sample(key, _start(member))
             _add(sample, column, member, ledger)
-    if sample is not None:
+    if sample is not None and _is_whole(sample, ledger):
         yield sample
-
-
-@dataclass
-class _Indexed:
-    offset: int
-    is_joined: bool = False
-    members: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def read_joined(shard: Shard, ledger: Ledger, choice: Choice | None = None) -> Iterator[Sample]:
     """Yield a shard's samples by an index of its headers, members joined wherever they lie."""
     choice = choice or Choice()
-    with _counted(_seekable(shard, ledger), choice) as stream:
-        for key, found in _index(stream, ledger).items():
-            if found.is_joined:
-                ledger.skip(key, JOINED)
-            sample = Sample(key, found.offset)
-            for column, (offset, size) in found.members.items():
-                if choice.leaves(column, size):
-                    sample.places[column] = offset, size
-                else:
+    with _counted(_seekable(shard, ledger, choice), choice) as stream:
+        index = _index(stream, ledger)
+        for key in list(index):
+            sample = index.pop(key)
+            if not _is_whole(sample, ledger):
+                continue
+            for column, (offset, size) in list(sample.places.items()):
+                if not choice.leaves(column, size):
+                    del sample.places[column]
                     sample.members[column] = stream.read_at(offset, size)
             yield sample
 
 
-def _index(stream: Seekable, ledger: Ledger) -> dict[str, _Indexed]:
-    index: dict[str, _Indexed] = {}
+def _index(stream: Seekable, ledger: Ledger) -> dict[str, Sample]:
+    """List a shard's samples by key, with the places of all bodies."""
+    index: dict[str, Sample] = {}
+    joined: set[str] = set()
     previous = None
     for member in walk(stream, lambda member: False):
         place = _place(member, ledger)
-        if place is None or not isinstance(member, Member):
+        if place is None:
             continue
         key, column = place
-        found = index.setdefault(key, _Indexed(member.header))
-        found.is_joined = found.is_joined or (bool(found.members) and previous != key)
+        if key in index and key not in joined and key != previous:
+            joined.add(key)
+            ledger.skip(key, JOINED)
         previous = key
-        if column in found.members:
-            ledger.skip(member.name, TWICE)
-        else:
-            found.members[column] = (member.data, member.size)
+        _add(index.setdefault(key, Sample(key, _start(member))), column, member, ledger)
     return index
 
 
@@ -157,16 +153,22 @@ def _counted(stream: S, choice: Choice) -> Iterator[S]:
     """Close a stream in the end, and note what it took."""
     try:
         with stream:
-            if choice.needs_places and isinstance(stream, GzipStream):
-                raise ShardRefused("rows cannot point into a gzip shard; import it without --link")
             yield stream
     finally:
         choice.taken += stream.taken
 
 
-def _seekable(shard: Shard, ledger: Ledger) -> PlainStream | RangedStream:
+def _opened(shard: Shard, choice: Choice) -> Stream:
+    stream = open_stream(shard, choice.slabs, sparing=choice.is_sparing)
+    if choice.needs_places and isinstance(stream, GzipStream):
+        stream.close()
+        raise ShardRefused(f"rows cannot point into the gzip shard {shard.url}; import it without --link")
+    return stream
+
+
+def _seekable(shard: Shard, ledger: Ledger, choice: Choice) -> PlainStream | RangedStream:
     """Open a shard for reading at any offset; a gzip one is first unpacked to a temporary file."""
-    stream = open_stream(shard)
+    stream = _opened(shard, choice)
     if isinstance(stream, PlainStream | RangedStream):
         return stream
     with stream, tempfile.NamedTemporaryFile(prefix="laketag-") as file:
@@ -182,7 +184,8 @@ def _place(member: Member | Lost, ledger: Ledger) -> tuple[str, str] | None:
     """Say where a member belongs, or account for it."""
     if isinstance(member, Lost):
         ledger.lose(member.offset, member.reason)
-        return None
+        place = split_name(member.name)
+        return place if isinstance(place, tuple) else None
     if member.kind != "file":
         ledger.skip(member.name, member.kind)
         return None
@@ -198,8 +201,25 @@ def _place(member: Member | Lost, ledger: Ledger) -> tuple[str, str] | None:
     return place
 
 
-def _add(sample: Sample, column: str, member: Member, ledger: Ledger) -> None:
-    if column in sample.members or column in sample.places:
+def _start(member: Member | Lost) -> int:
+    return member.offset if isinstance(member, Lost) else member.header
+
+
+def _is_whole(sample: Sample, ledger: Ledger) -> bool:
+    if sample.cut and (sample.members or sample.places):
+        ledger.skip(sample.key, CUT)
+    return not sample.cut
+
+
+def _add(sample: Sample, column: str, member: Member | Lost, ledger: Ledger) -> None:
+    is_there = column in sample.members or column in sample.places
+    if isinstance(member, Lost):
+        if not is_there:
+            sample.cut |= {column}
+        return
+    if sample.cut:
+        sample.cut -= {column}  # another one of it is whole
+    if is_there:
         ledger.skip(member.name, TWICE)
     elif member.body is None:
         sample.places[column] = member.data, member.size

@@ -55,6 +55,8 @@ class Lost:
     """Where it begins."""
     reason: str
     """What is wrong there, and how much is lost."""
+    name: str = ""
+    """Of the file that is cut off there; nothing where that is not known."""
 
 
 class _Damaged(Exception):
@@ -167,7 +169,8 @@ class _Walk:
 
     def _cut_body(self, member: Member, got: int) -> list[Member | Lost]:
         self._end_is_told = not self._next
-        return [Lost(member.header, f"{member.name!r} is cut off: {got} of {member.size} bytes are there")]
+        reason = f"{member.name!r} is cut off: {got} of {member.size} bytes are there"
+        return [Lost(member.header, reason, member.name if member.kind == "file" else "")]
 
     def _extended(self, block: bytes, at: int, size: int) -> list[Member | Lost]:
         kind = block[156:157]
@@ -202,7 +205,8 @@ class _Walk:
         self._end_is_told = True
         if self._zeros >= 2:
             return Lost(at, f"{len(block)} bytes after the end of the archive are no tar")
-        return Lost(at, f"cut off inside a header: {len(block)} of {BLOCK} bytes are there")
+        name = _text(block[:100].split(b"\0", 1)[0])
+        return Lost(at, f"cut off inside a header: {len(block)} of {BLOCK} bytes are there", name)
 
     def _finish(self) -> Iterator[Lost]:
         end = self._stream.position
