@@ -229,7 +229,9 @@ def test_columns_of_a_json_that_is_gone_go_out_by_themselves(tmp_path):
 def test_times_go_out_to_the_microsecond(tmp_path):
     uri, seen = str(tmp_path / "dataset"), pa.array([1_700_000_000_123_456_789], pa.timestamp("ns", "UTC"))
     lasted, at = seen.cast(pa.int64()).cast(pa.duration("ns")), pa.array([1_999], pa.time64("ns"))
-    lance.write_dataset(pa.table({"jpg": [b"x"], "seen": seen, "lasted": lasted, "at": at}), uri)
+    inside = pa.array([[{"seen": seen[0]}]], pa.list_(pa.struct([("seen", seen.type)])))
+    columns = {"jpg": [b"x"], "seen": seen, "lasted": lasted, "at": at, "inside": inside}
+    lance.write_dataset(pa.table(columns), uri)
 
     export(uri, tmp_path / "out")
 
@@ -237,6 +239,7 @@ def test_times_go_out_to_the_microsecond(tmp_path):
         "seen": "2023-11-14T22:13:20.123456+00:00",
         "lasted": "19675 days, 22:13:20.123456",
         "at": "00:00:00.000001",
+        "inside": [{"seen": "2023-11-14T22:13:20.123456+00:00"}],
     }
     assert View.of(Location.of(uri)).rows([0], ["at"]) == [{"at": datetime.time(microsecond=1)}]
     assert next(iter(laketag.torch_dataset(uri, columns=["at"]))) == {"at": datetime.time(microsecond=1)}

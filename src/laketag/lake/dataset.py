@@ -102,12 +102,12 @@ def exists(location: Location) -> bool:
 
 def is_image_like(field: pa.Field) -> bool:
     """Whether a column holds bytes, stored plainly or as blobs."""
-    kind = field.type
-    return (
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or str(kind).startswith("extension<lance.blob")
-    )
+    return pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) or is_blob(field)
+
+
+def is_blob(field: pa.Field) -> bool:
+    """Whether a column holds Lance's blobs (v2), which may lie in files of their own or in others' files."""
+    return str(field.type).startswith("extension<lance.blob")
 
 
 def image_columns(schema: pa.Schema) -> list[str]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from laketag.errors import BadSQL
 from laketag.lake import sql
-from laketag.lake.dataset import column_ids, fragments_of, source
+from laketag.lake.dataset import column_ids, fragments_of, is_blob, source
 from laketag.lake.explaining import first_line
 from laketag.lake.patience import explained
 
@@ -24,6 +25,7 @@ R = TypeVar("R", pa.RecordBatch, pa.Table)
 # A read-ahead of 64 MiB keeps a scan of large images within a worker's memory and costs no speed.
 _IO_BUFFER = 64 << 20
 _BATCH_BYTES = 8 << 20
+_SAMPLED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,20 @@ def whole(dataset: LanceDataset, fragment_id: int) -> RowRange:
 
 
 def row_bytes(dataset: LanceDataset) -> int:
-    """Estimate a row's size from the data files of the first fragment."""
+    """Estimate a row's size from the first fragment's data files, and the blobs that lie elsewhere."""
     for first in fragments_of(dataset)[:1]:
-        return sum(file.file_size_bytes or 0 for file in first.files) // max(1, first.physical_rows)
+        stored = sum(file.file_size_bytes or 0 for file in first.files) // max(1, first.physical_rows)
+        return max(stored, _blob_bytes(dataset))
     return 0
+
+
+def _blob_bytes(dataset: LanceDataset) -> int:
+    names = [each.name for each in dataset.schema if is_blob(each)]
+    if not names:
+        return 0
+    some = dataset.scanner(columns=names, limit=_SAMPLED).to_table()
+    total = sum(pc.sum(pc.struct_field(some[name], "size")).as_py() or 0 for name in names)
+    return int(total // max(1, some.num_rows))
 
 
 def address(fragment: int, offset: int) -> int:
@@ -138,6 +150,10 @@ def in_pythons_times(rows: R) -> R:
 
 
 def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        return pa.struct([each.with_type(_in_microseconds(each.type)) for each in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_in_microseconds(kind.value_type)))
     if getattr(kind, "unit", None) != "ns":
         return kind
     if pa.types.is_timestamp(kind):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from laketag.errors import JobRefused, ShardRefused, WrongUsage
-from laketag.lake.dataset import IMAGE_NAMES, exists, is_image_like, open_dataset
+from laketag.lake.dataset import IMAGE_NAMES, exists, is_blob, is_image_like, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.writing import STORAGE_VERSION
 from laketag.shards.form import Form
@@ -103,7 +103,7 @@ def plan(shards: Sequence[Shard], location: Location, settings: ImportSettings) 
     for each in existing or ():
         source = decode_source((each.metadata or {}).get(SOURCE, b""))
         if source.startswith("member:") and is_image_like(each):
-            members[str(each.type).startswith("extension")].add(source[7:])
+            members[is_blob(each)].add(source[7:])
     form = Form(
         storage_version,
         settings.rows_per_fragment,

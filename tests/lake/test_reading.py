@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from imports import run
+from laketag.lake.dataset import open_dataset
+from laketag.lake.location import Location
+from laketag.lake.reading import row_bytes, scan
+from laketag.shards.importing import ImportSettings
+from tars import write_tar
+
+SIZE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "settings", [ImportSettings(), ImportSettings(image_encoding="blob"), ImportSettings(link=True)], ids=str
+)
+def test_batches_are_small_wherever_large_images_lie(tmp_path: Path, settings: ImportSettings) -> None:
+    uri = str(tmp_path / "dataset")
+    run(
+        uri,
+        write_tar(tmp_path / "a.tar", *([(f"{n}.jpg", os.urandom(SIZE))] for n in range(20))),
+        settings=settings,
+    )
+    dataset = open_dataset(Location.of(uri))
+
+    weight = row_bytes(dataset)
+    batches = list(scan(dataset, [], ["jpg"], row_bytes=weight))
+
+    assert SIZE * 0.9 < weight < SIZE * 1.1
+    assert max(map(len, batches)) <= 8
+    assert sum(map(len, batches)) == 20
