@@ -11,9 +11,9 @@ import lance
 import pytest
 
 from datasets import labels, make, right_label, staged_files
-from fakes import CountingTagger, DigestLabel, RaisesOn, predicted
+from fakes import CountingTagger, DigestLabel, FailsAtFirst, RaisesOn, predicted
 from here import Here, tag
-from laketag.errors import Interrupted, WrongUsage
+from laketag.errors import Interrupted, TooManyErrors, WrongUsage
 from laketag.tagging.settings import Rows, TagSettings
 
 pytestmark = pytest.mark.slow
@@ -115,3 +115,19 @@ def test_a_run_that_only_stages_cannot_commit_on_the_way(tmp_path: Path) -> None
 
     with pytest.raises(WrongUsage, match="--commit-every has no meaning"):
         tag(str(tmp_path), [DigestLabel()], settings=TagSettings(commit_every=1, stage_only=True))
+
+
+def test_a_failure_that_an_earlier_run_staged_does_not_come_after_its_retry(tmp_path: Path) -> None:
+    uri = str(tmp_path / "data")
+    make(tmp_path / "data", 500)
+    tagger = FailsAtFirst(str(tmp_path))
+    with pytest.raises(TooManyErrors):
+        tag(uri, [tagger], rows=Rows(where="number < 100"), settings=TagSettings(chunk_rows=50))
+    (tmp_path / "mended").touch()
+
+    report = tag(uri, [tagger], rows=Rows(retry_errors=True), settings=EVERY_TWO)
+
+    assert (report.computed, report.failed, report.errors) == (500, 0, ())
+    assert lance.dataset(uri).count_rows("MENDED_ERROR is null and BYTES is not null") == 500
+    assert report.version_after > report.version_before + 1
+    assert staged_files(tmp_path / "data") == []

@@ -10,10 +10,10 @@ import lance
 import pyarrow as pa
 import pytest
 
-from datasets import labels, make, right_label, staged_files
-from fakes import CountingTagger, DigestLabel, predicted
+from datasets import labels, make, right_label, staged_files, table
+from fakes import CountingTagger, DigestLabel, FailsAtFirst, predicted
 from here import tag
-from laketag.errors import JobRefused, WrongUsage
+from laketag.errors import JobRefused, TooManyErrors, WrongUsage
 from laketag.tagging.settings import Rows, TagSettings
 
 pytestmark = pytest.mark.slow
@@ -169,3 +169,19 @@ def test_rows_that_come_while_another_makers_column_is_replaced_are_computed_nex
 
     assert late is None
     assert report.computed == 1
+
+
+def test_failures_that_were_staged_before_a_recompute_do_not_come_after_it(tmp_path: Path) -> None:
+    uri = str(tmp_path / "data")
+    make(tmp_path / "data", 8)
+    tagger = FailsAtFirst(str(tmp_path))
+    with pytest.raises(TooManyErrors):
+        tag(uri, [tagger])
+    (tmp_path / "mended").touch()
+    tag(uri, [tagger], rows=AGAIN)
+    lance.dataset(uri).insert(table(range(8, 12)))
+
+    report = tag(uri, [tagger])
+
+    assert (report.computed, report.failed) == (4, 0)
+    assert lance.dataset(uri).count_rows("MENDED_ERROR is null and BYTES is not null") == 12

@@ -29,7 +29,7 @@ from laketag.tagging.preparing import Run, jobs_of, look, plan
 from laketag.tagging.report import TagReport
 from laketag.tagging.sampling import estimate
 from laketag.tagging.settings import Rows, TagSettings
-from laketag.tagging.staging import AGAIN
+from laketag.tagging.staging import AGAIN, Index, Staging
 from laketag.tagging.underway import UnderWay
 
 
@@ -110,6 +110,7 @@ def _work(under_way: UnderWay, engine: Engine) -> None:
         under_way.commit()
         if run.compute.work == AGAIN and run.look.is_whole and not settings.commit_only:
             _disown(run)
+            _forget(run)
         _note_what_is_known(under_way)
 
 
@@ -146,6 +147,13 @@ def _disown(run: Run) -> None:
     }
     if said:
         set_field_metadata(run.compute.location, said)
+
+
+def _forget(run: Run) -> None:
+    """Where all rows were computed again, drop what was staged before: a later run would commit it."""
+    for job in run.jobs:
+        before = Staging(run.compute.location, job.digest)
+        before.clear(Index.of(before.parts()))
 
 
 def _note_what_is_known(under_way: UnderWay) -> None:

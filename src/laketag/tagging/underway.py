@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from laketag.engines.protocol import Engine, Workers
 from laketag.errors import CommitError, Interrupted
+from laketag.lake.reading import RowRange
 from laketag.lake.sharing import on_shared_disk
 from laketag.taggers.rows import Stats
 from laketag.tagging.committing import Outcome, commit_done, commit_rest
@@ -67,6 +68,8 @@ class UnderWay:
     """What the finished tasks came to."""
     waiting: list[Done] = field(default_factory=list)
     """What those of them said that are not committed yet."""
+    held: list[Done] = field(default_factory=list)
+    """Likewise, of those that are committed in the end only."""
     unfinished: Counter[int] = field(init=False)
     """Tasks that each fragment still waits for."""
     committed: int = 0
@@ -113,7 +116,9 @@ class UnderWay:
             CommitError: no row that was tagged is there any more.
             TooManyErrors: more rows failed than `max_error_rate`.
         """
-        self.outcome = self.outcome.plus(commit_rest(self.run, self.waiting, self.settings, self.outcome.own))
+        self.outcome = self.outcome.plus(
+            commit_rest(self.run, [*self.held, *self.waiting], self.settings, self.outcome.own)
+        )
         has_staged = self.settings.commit_only or self.total.staged
         if has_staged and not self.outcome.fragments:
             raise CommitError(
@@ -121,6 +126,7 @@ class UnderWay:
                 "or overwrote the dataset; their labels stay staged until rows of another version are "
                 "committed: `laketag restore` and the same command bring them back"
             )
+        self.held.clear()
         self.waiting.clear()
 
     @property
@@ -141,7 +147,7 @@ class UnderWay:
 
     def _add(self, one: Done) -> None:
         self.total.add(one)
-        self.waiting.append(one)
+        (self.held if self._outdates(one) else self.waiting).append(one)
         for fragment in one.fragments:
             self.unfinished[fragment] -= 1
             self.finished += self.unfinished[fragment] == 0
@@ -152,6 +158,20 @@ class UnderWay:
             self.committed += sum(one.computed for one in self.waiting)
             self.waiting.clear()
             self.finished = 0
+
+    def _outdates(self, one: Done) -> bool:
+        """Whether a task tried rows again of which a broken run staged that they failed.
+
+        What that run staged is committed in the end, when others no longer read it: committed before it, the
+        newer labels would be taken for the older ones.
+        """
+        if not self.run.compute.retry_errors:
+            return False
+        return any(
+            index.over(RowRange(0, part.source, part.start, part.stop))
+            for index, parts in zip(self.run.staged, one.parts, strict=True)
+            for part in parts
+        )
 
     def _how_it_goes(self) -> str:
         """Tell failures and speed of the finished tasks; called from another thread."""
