@@ -1,15 +1,20 @@
+"""Rows as they are read: how many at a time, and as what taggers are given them."""
+
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from imports import run
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
-from laketag.lake.reading import row_bytes, scan
+from laketag.lake.reading import row_bytes, scan, values
 from laketag.shards.importing import ImportSettings
+from laketag.taggers.digest import input_digest
 from tars import write_tar
 
 SIZE = 1_000_000
@@ -33,3 +38,14 @@ def test_batches_are_small_wherever_large_images_lie(tmp_path: Path, settings: I
     assert SIZE * 0.9 < weight < SIZE * 1.1
     assert max(map(len, batches)) <= 8
     assert sum(map(len, batches)) == 20
+
+
+def test_a_vector_is_an_array_whatever_its_neighbours_are() -> None:
+    kind = pa.list_(pa.float32(), 2)
+
+    alone, *_ = values(pa.array([[1, 2]], kind))
+    first, holed, missing = values(pa.array([[1, 2], [None, 3], None], kind))
+
+    assert isinstance(first, np.ndarray)
+    assert input_digest({"vector": first}) == input_digest({"vector": alone})
+    assert (holed, missing) == ([None, 3.0], None)

@@ -118,3 +118,14 @@ def test_what_a_failed_row_cannot_hold_is_refused(failed: Any) -> None:
         @laketag.tagger(columns={"N": pa.int32()}, failed=failed)
         def counted(images: list[Any]) -> dict[str, list[int]]:
             return {"N": [1] * len(images)}
+
+
+def test_labels_of_vectors_go_along_with_rows_that_others_move(uri: str) -> None:
+    tag(uri, ["own_tags:tiny"])
+    tag(uri, ["own_tags:mean"], settings=TagSettings(stage_only=True))
+    lance.dataset(uri).update({"txt": "'moved'"}, where="txt = 'green'")
+
+    report = tag(uri, ["own_tags:mean"])
+
+    assert report.computed == 0
+    assert lance.dataset(uri).count_rows("MEAN_DIGEST is not null") == 4

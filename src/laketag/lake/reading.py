@@ -132,15 +132,21 @@ def scan(
 def values(column: pa.Array) -> list[Any]:
     """Give a column's values one by one: vectors of numbers as arrays, all else as Python has it."""
     held = column.type
-    if not (pa.types.is_fixed_size_list(held) and pa.types.is_primitive(held.value_type)):
+    is_vector = pa.types.is_fixed_size_list(held) and pa.types.is_primitive(held.value_type)
+    if not is_vector or pa.types.is_boolean(held.value_type):
         return list(column.to_pylist())
     set_ = column.drop_null()
     flat = set_.flatten()
-    if flat.null_count or pa.types.is_boolean(held.value_type):
-        return list(column.to_pylist())
+    if flat.null_count:
+        # Row by row: what a row is given as, and so its digest, is not for its neighbours to decide.
+        return [_vector(each.values) if each.is_valid else None for each in column]
     # A list of a thousand Python numbers a row would cost more than most of what is done with it.
     rows = iter(flat.to_numpy(zero_copy_only=False).reshape(len(set_), held.list_size))
     return [next(rows) if is_set else None for is_set in column.is_valid().to_pylist()]
+
+
+def _vector(numbers: pa.Array) -> Any:
+    return numbers.to_pylist() if numbers.null_count else numbers.to_numpy(zero_copy_only=False)
 
 
 def in_pythons_times(rows: R) -> R:

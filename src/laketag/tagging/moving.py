@@ -13,7 +13,7 @@ import pyarrow as pa
 from laketag.errors import DatasetError
 from laketag.lake.dataset import fragments_of, open_dataset
 from laketag.lake.lineage import Rewrite, moves
-from laketag.lake.reading import RowRange, address, ranges_of, row_bytes, scan
+from laketag.lake.reading import RowRange, address, ranges_of, row_bytes, scan, values
 from laketag.taggers.digest import input_digest
 from laketag.tagging.job import Job
 from laketag.tagging.plan import Chunk
@@ -153,8 +153,9 @@ class Moved:
         staged = set(staged_addresses(self.staging, self.index, Chunk.of([rows])).tolist())
         found = []
         for batch in scan(self.dataset, [rows], self.job.reads, row_bytes=row_bytes(self.dataset)):
-            values = [batch.column(column).to_pylist() for _, column in self.job.inputs]
-            for place, *row in zip(batch.column("_rowaddr").to_pylist(), *values, strict=True):
+            # As workers see them: the digest of an array is not that of a list.
+            columns = [values(batch.column(column)) for _, column in self.job.inputs]
+            for place, *row in zip(batch.column("_rowaddr").to_pylist(), *columns, strict=True):
                 if place not in staged:
                     inputs = {role: value for (role, _), value in zip(self.job.inputs, row, strict=True)}
                     found.append((place, input_digest(inputs)))
