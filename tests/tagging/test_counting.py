@@ -119,3 +119,15 @@ def test_of_two_staged_labels_of_a_row_the_newer_is_committed(tmp_path: Path, is
     assert [row["MENDED_ERROR"] is not None for row in rows] == [True, False, True, False, False, False]
     digests = [input_digest({"bytes": row["jpg"]}) for row in rows[:5]]
     assert [row["MENDED_DIGEST"] for row in rows] == [*digests, None]
+
+
+def test_rows_that_a_compaction_moved_count_once(tmp_path: Path) -> None:
+    uri, tagger = str(tmp_path / "d"), RaisesOn(b"image 7 ")
+    make(tmp_path / "d", rows=60, rows_per_fragment=20)
+    tag(uri, [tagger], settings=TagSettings(stage_only=True))
+    lance.dataset(uri).optimize.compact_files()
+
+    report = tag(uri, [tagger])
+
+    assert (report.computed, report.staged, report.failed) == (0, 60, 1)
+    assert [each.rows for each in report.errors] == [1]

@@ -240,12 +240,16 @@ def _counts(places: Sequence[Place]) -> tuple[Counter[tuple[str, str]], int, int
 
 
 def _by_place(dataset: LanceDataset, staged: Sequence[StagedJob]) -> Iterable[Place]:
-    """Bring together what jobs staged for the same rows, whatever columns each of them reads."""
-    places: dict[int | str, Place] = {}
+    """Bring together what jobs staged for the same rows, whatever columns each of them reads.
+
+    Of rows that were moved, what is staged for where they lay before is left out.
+    """
+    places: dict[int, Place] = {}
     for one in staged:
         fragments = {part.source: part.fragment for part in ranges_of(dataset, one.job.reads)}
         for source, parts in one.index.by_source.items():
-            places.setdefault(fragments.get(source, source), []).append((one, parts))
+            if source in fragments:
+                places.setdefault(fragments[source], []).append((one, parts))
     return places.values()
 
 
