@@ -15,7 +15,7 @@ from fakes import ByteLength, DigestLabel, RaisesOn
 from here import tag
 from laketag.engines.local import Local
 from laketag.errors import BadSQL, ColumnError, DatasetNotFound, JobRefused, TooManyErrors, WrongUsage
-from laketag.lake.evolving import rename_column
+from laketag.lake.evolving import cast_column, rename_column
 from laketag.lake.history import versions
 from laketag.lake.location import Location
 from laketag.tagging import joining, run
@@ -291,3 +291,20 @@ def test_as_many_labels_as_are_laid_out_at_a_time_come_to_their_own_rows(
     tag(str(tmp_path), [DigestLabel()], rows=Rows(where="number between 5 and 14"))
 
     assert labels(tmp_path) == {n: right_label(n) if 5 <= n <= 14 else None for n in range(40)}
+
+
+def test_a_label_column_of_another_type_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, 20)
+    tag(uri, [ByteLength()], rows=Rows(limit=10))
+    cast_column(uri, "BYTES", "int32")
+
+    with pytest.raises(
+        JobRefused, match="'BYTES' is int32, tagger 'bytelength' makes int64: `laketag cast-col"
+    ):
+        tag(uri, [ByteLength()])
+    report = tag(uri, [ByteLength()], rows=Rows(recompute=True))
+
+    assert report.computed == 20
+    assert lance.dataset(uri).schema.field("BYTES").type == pa.int64()
+    assert lance.dataset(uri).count_rows("BYTES is not null") == 20

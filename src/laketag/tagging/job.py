@@ -85,7 +85,8 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
 
     Raises:
         ColumnError: a column's name equals another's but for case.
-        JobRefused: columns of these names were made by something else, or only some of them are there.
+        JobRefused: columns of these names were made by something else, have other types, or only some of them
+            are there.
     """
     present = _present(job, schema)
     if not present:
@@ -96,6 +97,12 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
                 f"column {name!r} of tagger {job.name!r} was made by {maker_of(schema, name)}"
                 f"{_differing(made_by(schema.field(name)), job)}, and labels of two makers are never mixed: "
                 f"{_WAYS_OUT}"
+            )
+        held, made = schema.field(name).type, job.columns.field(name).type
+        if held != made:
+            raise JobRefused(
+                f"column {name!r} is {held}, tagger {job.name!r} makes {made}: `laketag cast-column` gives "
+                "it that type, --recompute replaces it, rename-column keeps it apart"
             )
     if len(present) < len(job.columns):
         absent = [name for name in job.columns.names if name not in present]
@@ -114,7 +121,9 @@ def columns_of_others(job: Job, schema: pa.Schema) -> list[str]:
     """
     present = _present(job, schema)
     is_ours = len(present) == len(job.columns) and all(
-        made_by(schema.field(name)).get("job") == job.digest for name in present
+        made_by(schema.field(name)).get("job") == job.digest
+        and schema.field(name).type == job.columns.field(name).type
+        for name in present
     )
     return [] if is_ours else present
 
