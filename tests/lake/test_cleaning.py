@@ -6,8 +6,11 @@ import datetime
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import lance
+import lance.optimize
 import pyarrow as pa
 import pytest
 
@@ -217,3 +220,26 @@ def test_compaction_frees_deleted_rows_and_keeps_labels(tmp_path: Path) -> None:
 def test_there_is_nothing_to_clean_where_no_dataset_is(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFound):
         clean(str(tmp_path))
+
+
+def test_a_broken_job_that_goes_on_during_a_compaction_keeps_its_work_and_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path).delete("number < 30")
+    stage(tmp_path, JOB.digest, days=20)
+    location, compaction = Location.of(str(tmp_path)), lance.optimize.Compaction
+    lance.dataset(str(tmp_path)).tags.create(f"laketag-{JOB.digest[:16]}-all", 1)
+    with ExitStack() as run:
+
+        def goes_on_before(dataset: lance.LanceDataset, options: Any) -> Any:
+            run.enter_context(leased(location, JOB.digest, JOB.name))
+            run.enter_context(pinned(location, 2, JOB.digest, "all"))
+            return compaction.execute(dataset, options)
+
+        meanwhile = SimpleNamespace(plan=compaction.plan, execute=goes_on_before)
+        monkeypatch.setattr(lance.optimize, "Compaction", meanwhile)
+        report = clean(str(tmp_path), yes=True, compact=True)
+
+        assert report.compacted > 0
+        assert (report.staged, report.pins) == ((), ())
+        assert StagedFiles(location, f"{JOB.digest}/labels").names() == ["a.7.b.lance"]

@@ -109,19 +109,15 @@ def clean(
         CommitError: the store or another writer was in the way.
     """
     location = Location.of(uri, storage_options)
+    # It may take hours, in which a broken run goes on: what it left is looked at afterwards.
+    compacted = _compacted(location, yes=yes) if compact else 0
     dataset = open_dataset(location)
     # First: a run that begins meanwhile holds its lease before its tag, which then is not among these.
     tags = dataset.tags.list()
     folders = _folders(location)
     running = _running(folders)
-    if compact and running:
-        raise JobRefused(
-            f"job {min(running)[:12]} runs on {location.uri}; compact when it is done, "
-            "or clean without --compact"
-        )
     old, kept = _sorted_out(location, folders, running, older_than)
     pins = _dead_pins(tags, running, folders.keys() - old.keys())
-    compacted = compact_fragments(location, yes=yes) if compact else 0
     if yes:
         staged = StagedFiles(location, "")
         for names in old.values():
@@ -147,6 +143,18 @@ def clean(
         compacted=compacted,
         kept=(*kept, *_kept_versions(dataset, pins)),
     )
+
+
+def _compacted(location: Location, *, yes: bool) -> int:
+    """Compact where no job runs; returns how many fragments are written again, or would be."""
+    open_dataset(location)  # before anything below it is listed
+    running = _running(_folders(location))
+    if running:
+        raise JobRefused(
+            f"job {min(running)[:12]} runs on {location.uri}; compact when it is done, "
+            "or clean without --compact"
+        )
+    return compact_fragments(location, yes=yes)
 
 
 def _folders(location: Location) -> dict[str, list[str]]:
