@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -21,6 +22,7 @@ from laketag.lake.lease import Lease, leased
 from laketag.lake.location import Location
 from laketag.lake.showing import show
 from laketag.lake.staged import StagedFiles
+from laketag.tagging.checked import read_checked, write_checked
 from laketag.tagging.job import job_of
 from laketag.tagging.settings import TagSettings
 from laketag.tagging.staging import Staging
@@ -181,3 +183,34 @@ def test_a_slice_may_tidy_up_while_another_one_looks_at_what_is_staged(tmp_path:
     tidying.join()
 
     assert staging.parts() == []
+
+
+def test_slices_of_another_number_are_refused_since_they_share_chunks(tmp_path: Path) -> None:
+    make(tmp_path)
+    job = job_of(DigestLabel(), [("bytes", "jpg")])
+
+    with (
+        leased(Location.of(str(tmp_path)), job.digest, "a test", "1of2"),
+        pytest.raises(JobRefused, match="is at work"),
+    ):
+        tag(str(tmp_path), [DigestLabel()], settings=TagSettings(slice=(2, 3), chunk_rows=20))
+
+
+def test_what_is_known_may_be_written_anew_while_a_slice_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [DigestLabel()])
+    location, job = Location.of(str(tmp_path)), job_of(DigestLabel(), [("bytes", "jpg")])
+    known = read_checked(location, job)
+    look = StagedFiles.names
+
+    def written_after(files: StagedFiles) -> list[str]:
+        found = look(files)
+        monkeypatch.setattr(StagedFiles, "names", look)
+        write_checked(location, job, replace(known, version=known.version + 1))
+        return found
+
+    monkeypatch.setattr(StagedFiles, "names", written_after)
+
+    assert read_checked(location, job) == replace(known, version=known.version + 1)

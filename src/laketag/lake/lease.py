@@ -78,8 +78,9 @@ class Lease:
         return self.expires < _now() or (is_neighbour and not _is_alive(self.pid))
 
     def excludes(self, other: Lease) -> bool:
-        """Whether both cannot hold at once."""
-        return self.id != other.id and (self.part == other.part or "all" in (self.part, other.part))
+        """Whether both cannot hold at once; of slices only those of one division go beside each other."""
+        is_same = self.part == other.part or self.part.partition("of")[2] != other.part.partition("of")[2]
+        return self.id != other.id and (is_same or "all" in (self.part, other.part))
 
 
 def _unsaid() -> None:
@@ -102,7 +103,8 @@ def leased(
         location: the dataset's.
         work: the folder below `_laketag/` that stands for it.
         name: what people call it, for the message.
-        part: `all`, which excludes every other, or a slice, which excludes itself and `all`.
+        part: `all`, which excludes every other, or a slice, which excludes itself, `all`, and slices of
+            another number.
         waits: for so many seconds until another run has let it go.
         waiting: called again and again meanwhile.
 

@@ -45,11 +45,18 @@ class Checked:
 def read_checked(location: Location, job: Job) -> Checked:
     """Read the newest record of a job."""
     folder = _folder(location, job)
-    names = folder.names()
-    if not names:
-        return Checked()
-    newest = max(names, key=_version)
-    table = folder.read(newest)
+    while names := folder.names():
+        newest = max(names, key=_version)
+        try:
+            return _told(_version(newest), folder.read(newest))
+        except (OSError, ValueError):
+            if folder.contains(newest):
+                raise
+            # Another slice has written the next one meanwhile.
+    return Checked()
+
+
+def _told(version: int, table: pa.Table) -> Checked:
     told = table[_SOURCE].to_pylist()
     # An older laketag kept sources only.
     kinds = table[_IS_COMPLETE].to_pylist() if _IS_COMPLETE in table.column_names else [False] * len(told)
@@ -57,7 +64,7 @@ def read_checked(location: Location, job: Job) -> Checked:
         frozenset(name for name, is_complete in zip(told, kinds, strict=True) if is_complete is kind)
         for kind in (False, True)
     )
-    return Checked(_version(newest), sources, complete)
+    return Checked(version, sources, complete)
 
 
 def write_checked(location: Location, job: Job, checked: Checked) -> None:
