@@ -180,3 +180,19 @@ def commit_words(uri: str, columns: pa.Schema, word: str) -> None:
         return found
 
     commit_columns(location, columns, prepare, {})
+
+
+def test_of_what_a_store_refuses_the_codes_are_told(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "LanceError(IO): Generic S3 error: Error performing PUT http://h/b in 1ms - Server returned non-2xx "
+        "status code: 403 Forbidden: <Error><Code>AccessDenied</Code><Key>KEY</Key></Error>"
+    )
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(said)
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", refuse)
+
+    with pytest.raises(CommitError, match="the store said 403 Forbidden AccessDenied") as raised:
+        commit(uri, TWICE, lambda: None)
+    assert "KEY" not in str(raised.value)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from laketag.errors import CommitError
 from laketag.lake.columns import ColumnFile, delete_data_file
 from laketag.lake.dataset import all_ids, fragments_of, leaf_ids, open_dataset, path_of
+from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.session import many
@@ -94,7 +95,7 @@ def commit_columns(
                 if arrived is not None:
                     return arrived
                 raise CommitError(
-                    f"{location.uri}: the commit failed ({str(error).splitlines()[0][:200]}); "
+                    f"{location.uri}: the commit failed ({first_line(error)}); "
                     "the work is staged, run the same command again"
                 ) from error
         time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
