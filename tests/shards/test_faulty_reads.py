@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import random
+import ssl
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,12 +18,13 @@ from laketag.errors import ShardError
 from laketag.shards import ranged, web
 from laketag.shards.ledger import Ledger
 from laketag.shards.samples import read_samples
+from laketag.shards.shard import Shard
 from tars import tar_bytes
 
 pytestmark = pytest.mark.slow
 
 PASSING = ("refused", "hung up", "cut off")
-FOR_GOOD = ("another shard", "all of it", "shorter")
+FOR_GOOD = ("another shard", "another range", "all of it", "shorter")
 PICTURES = {f"{at:03d}": random.Random(at).randbytes(700 * (at % 7)) for at in range(60)}
 TAR = tar_bytes([(f"{key}.jpg", body) for key, body in PICTURES.items()])
 
@@ -43,17 +48,21 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "all of it":
             self.answer(200, self.content, len(self.content))
+        elif fault == "another range":
+            self.answer(206, self.content[: len(body)], len(body))
         elif fault == "shorter":
-            self.answer(206, body[:-1], len(body) - 1)
+            self.answer(206, body[:-1], len(body) - 1, start=int(start))
         else:
             etag = '"other"' if fault == "another shard" else '"same"'
-            self.answer(206, body[: len(body) // 2] if fault == "cut off" else body, len(body), etag)
+            sent = body[: len(body) // 2] if fault == "cut off" else body
+            self.answer(206, sent, len(body), etag, int(start))
 
-    def answer(self, status: int, body: bytes, length: int, etag: str = '"same"') -> None:
+    def answer(self, status: int, body: bytes, length: int, etag: str = '"same"', start: int = 0) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(length))
-        self.send_header("Content-Range", f"bytes 0-0/{len(self.content)}")
+        self.send_header("Content-Range", f"bytes {start}-{start + length - 1}/{len(self.content)}")
         self.send_header("ETag", etag)
+        self.send_header("Last-Modified", "0")  # is no date
         self.end_headers()
         self.wfile.write(body)
 
@@ -98,6 +107,30 @@ def test_reads_that_fail_for_now_change_nothing(seed):
 def test_an_answer_that_is_not_what_was_asked_for_ends_the_import(fault):
     with pytest.raises(ShardError):
         read(chance=random.Random(0), faults=(fault,), share=0.3)
+
+
+def test_what_is_wrong_for_good_is_not_asked_for_again(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("certificate verify failed"))
+
+    with pytest.raises(ShardError, match="nonnumeric port"):
+        web.read_range(Shard("a", "http://127.0.0.1:port/a.tar", 5, 0), 0, 1)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(ShardError, match="certificate verify failed"):
+        web.read_range(Shard("a", "https://127.0.0.1/a.tar", 5, 0), 0, 1)
+
+
+def test_a_read_that_ends_at_the_moment_when_one_looks_is_no_failure():
+    class Late(Future[bytes]):
+        def result(self, timeout: float | None = None) -> bytes:
+            try:
+                return super().result(timeout and 0)
+            except TimeoutError:
+                self.set_result(b"there")
+                raise
+
+    with ranged.RangedStream(Shard("a", "http://127.0.0.1/a.tar", 5, 0)) as stream:
+        assert stream._waited_for(Late()) == b"there"
 
 
 def test_bytes_that_are_altered_on_their_way_never_lose_a_sample_in_silence(request):

@@ -182,6 +182,16 @@ def test_what_cannot_be_linked_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+def test_tars_of_another_store_are_refused(store, uri):
+    place = Place(uri.removesuffix("/dataset"), store)
+    tar = place.put("a.tar", place.pictures)
+    elsewhere = laketag.ImportSettings(link=True, shard_options={**store.options, "region": "eu-west-1"})
+
+    with pytest.raises(ShardRefused, match="with its options"):
+        import_([tar], uri, storage_options=store.options, settings=elsewhere)
+
+
+@pytest.mark.slow
 def test_who_stops_waiting_for_the_tars_store_need_not_wait_for_each_tar(tmp_path):
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

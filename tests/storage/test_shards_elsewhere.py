@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import uuid
 from pathlib import Path
 
 import lance
@@ -70,6 +71,18 @@ def test_shards_on_the_store_become_the_rows_that_local_ones_become(
     assert set(found["__url__"].to_pylist()) == {f"{folder}/a.tar"}
     assert report.bytes_read == report.bytes_shards == local.bytes_read == len(content)
     assert report.complete
+
+
+def test_a_bucket_is_a_folder_and_a_name_may_hold_what_would_be_a_glob(store, uri, folder):
+    name = f"{uuid.uuid4().hex}[0].tar"
+    put(store, f"s3://{BUCKET}/{name}", tar("a"))
+    put(store, f"{folder}/a[0].tar", tar("a"))
+
+    report = import_([folder], uri, storage_options=store.options)
+    at_the_root = find_shards([f"s3://{BUCKET}"], store.options)
+
+    assert report.rows == 1
+    assert f"s3://{BUCKET}/{name}" in [shard.url for shard in at_the_root]
 
 
 def test_a_shard_that_was_replaced_is_read_again_and_one_that_was_not_is_not(store, uri, folder):
@@ -152,6 +165,14 @@ def test_an_empty_shard_on_the_web_is_named_and_the_others_are_read(tmp_path):
     assert [(row["shard"], row["reason"]) for row in report.lost] == [
         (f"{address}/a.tar", "the file is empty")
     ]
+
+
+def test_an_address_is_asked_for_as_the_web_wants_it_escaped(tmp_path):
+    with web({"/my%20tars/%C3%BC%25.tar": tar("a")}) as (address, asked):
+        report = import_([f"{address}/my tars/ü%25.tar?signature=a+b/c%3D"], str(tmp_path / "dataset"))
+
+    assert report.rows == 1
+    assert set(asked) == {"/my%20tars/%C3%BC%25.tar?signature=a+b/c%3D"}
 
 
 def test_a_redirection_is_followed(tmp_path):

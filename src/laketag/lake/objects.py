@@ -47,6 +47,8 @@ def find_object(location: Location, given_up: threading.Event | None = None) -> 
         ShardError: the store does not let us, or does not answer.
     """
     root, key = _split(location.uri)
+    if not key:
+        return None  # a bucket is no object, though some stores describe it as one
 
     def look() -> Any:
         return _store(root, location).head(key)

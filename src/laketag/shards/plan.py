@@ -129,10 +129,12 @@ def _refuse_a_folder_of_shards(location: Location) -> None:
 def _check_links(location: Location, pending: Pending, form: Form) -> None:
     """Refuse to link what could not be read by its link, or would be wrong."""
     for shard in pending.shards:
-        if shard.place.scheme != location.scheme:
+        place = shard.place
+        has_its_options = location.is_local or place.storage_options == location.storage_options
+        if place.scheme != location.scheme or not has_its_options:
             raise ShardRefused(
                 f"rows of {location.uri} cannot point into {shard.url}: linked tars lie where the dataset "
-                "does, on this machine or on its store; import it without --link"
+                "does, on this machine or on its store, with its options; import it without --link"
             )
         if shard.url in pending.have:
             raise JobRefused(

@@ -136,7 +136,7 @@ class RangedStream:
             try:
                 return coming.result(timeout=0.5)
             except NotYet:
-                if coming.done():  # it is the read's own timeout
-                    raise
+                if coming.done():  # meanwhile, or it is the read's own timeout
+                    return coming.result()
                 if stopping.requested():
                     raise Interrupted("the import was stopped; run the same command again to go on") from None

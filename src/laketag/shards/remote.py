@@ -50,8 +50,13 @@ def look_again(shard: Shard) -> Shard:
     Raises:
         ShardError: it is gone.
     """
-    [now, *_] = find(shard.path, shard.options)
-    return now
+    if shard.path.partition("://")[0].lower() in web.SCHEMES:
+        return web.find(shard.path)
+    # By its name, which may hold what would be a glob.
+    now = objects.find_object(shard.place)
+    if now is None:
+        raise ShardError(f"shard {shard.url} is gone; run the same command again for what is there")
+    return _shard(now, shard.options)
 
 
 def read_range(shard: Shard, start: int, length: int) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import http.client
 import re
+import ssl
+import string
 import threading
 import urllib.error
 import urllib.request
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from laketag.errors import ShardError, ShardNotFound, ShardRefused
 from laketag.lake.patience import patiently
@@ -48,8 +50,7 @@ def find(address: str, given_up: threading.Event | None = None) -> Shard:
         raise ShardRefused(
             f"{clean(address)}: the server gives no ranges of bytes; download the shard and name the file"
         )
-    dated = headers.get("Last-Modified")
-    modified = int(parsedate_to_datetime(dated).timestamp() * 1e9) if dated else 0
+    modified = _in_nanoseconds(headers.get("Last-Modified", ""))
     return Shard(clean(address), address, int(size[1]), modified, headers.get("ETag", ""))
 
 
@@ -63,7 +64,18 @@ def read_range(shard: Shard, start: int, length: int) -> bytes:
     body, headers, status = _get(shard.path, start, length)
     if status != http.client.PARTIAL_CONTENT or headers.get("ETag", "") != shard.etag:
         raise ShardError(f"shard {shard.url} changed while it was read; run the same command again")
+    if not headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise ShardError(
+            f"{shard.url}: the server gives other bytes than asked for; download the shard and name the file"
+        )
     return body
+
+
+def _in_nanoseconds(date: str) -> int:
+    try:
+        return int(parsedate_to_datetime(date).timestamp() * 1e9)
+    except ValueError:
+        return 0  # it is no date; the size and the etag tell a shard, too
 
 
 def _get(address: str, start: int, length: int) -> tuple[bytes, Any, int]:
@@ -93,13 +105,18 @@ def _get(address: str, start: int, length: int) -> tuple[bytes, Any, int]:
                 ) from error
             raise OSError(f"{shown} cannot be read: {error.code} {error.reason}") from error
     except (http.client.HTTPException, urllib.error.URLError) as error:
-        raise OSError(f"{shown} cannot be read: {getattr(error, 'reason', error)}") from error
+        why = getattr(error, "reason", error)
+        # These are the same the next time.
+        is_lasting = isinstance(error, http.client.InvalidURL) or isinstance(why, ssl.CertificateError)
+        raise (ShardError if is_lasting else OSError)(f"{shown} cannot be read: {why}") from error
 
 
 def _request(address: str) -> urllib.request.Request:
     parts = urlsplit(address)
     user, at, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))
+    # Blanks and letters of other scripts are escaped; what is escaped already stays as it is.
+    path, query = (quote(each, safe=string.punctuation) for each in (parts.path, parts.query))
+    request = urllib.request.Request(urlunsplit((parts.scheme, host, path, query, "")))
     if at:
         word = base64.b64encode(unquote(user).encode()).decode()
         # It must not follow a redirection to another host.
