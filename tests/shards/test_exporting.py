@@ -118,6 +118,23 @@ def test_an_export_that_broke_off_goes_on_with_the_version_that_it_began_with(tm
     assert not any("LATER" in json.loads(each["json"]) for each in read(tmp_path / "out"))
 
 
+def test_tars_and_tables_in_one_folder_do_not_know_of_each_other(tmp_path, tagged):
+    with pytest.raises(RuntimeError, match="lights out"):
+        laketag.export(
+            tagged,
+            str(tmp_path / "out"),
+            settings=ExportSettings(samples_per_shard=5),
+            engine=StopsAfter(2),
+        )
+
+    tables = export(tagged, tmp_path / "out", "{000000..}.parquet", samples_per_shard=5)
+    report = export(tagged, tmp_path / "out", samples_per_shard=5)
+    again = export(tagged, tmp_path / "out", "{000000..}.parquet", samples_per_shard=5)
+
+    assert (tables.shards_written, report.shards_written, again.shards_written) == (5, 3, 0)
+    assert (tables.shards, report.shards) == (5, 5)
+
+
 class StopsAfter(Here):
     """Gives up after some tasks."""
 

@@ -69,12 +69,13 @@ class Pattern:
     @property
     def index(self) -> str:
         """The name of the index that wids reads."""
-        return f"{self.prefix}shardindex.json"
+        return f"{self.prefix}shardindex{self.ending.removesuffix('.tar')}.json"
 
     @property
     def state(self) -> Folder:
-        """Where an export notes what it has done."""
-        return self.folder.inner(f".{self.prefix}laketag-export")
+        """Where an export notes what it has done; tars and Parquet files may share a folder and a prefix."""
+        kind = self.ending.removesuffix(".tar").replace(".", "-")  # no reader is to take it for a file
+        return self.folder.inner(f".{self.prefix}laketag-export{kind}")
 
     @property
     def shown(self) -> str:
