@@ -15,6 +15,7 @@ from laketag.errors import CommitError
 from laketag.lake import objects
 from laketag.lake.columns import ColumnFile, delete_data_file
 from laketag.lake.dataset import exists, path_of
+from laketag.lake.explaining import first_line
 from laketag.lake.links import REFERENCE
 from laketag.lake.location import Location
 from laketag.lake.session import many, session_of
@@ -25,6 +26,8 @@ AS_IT_IS = {b"lance-encoding:compression": b"none"}
 """Field metadata of bytes that are compressed already: Lance's own attempt takes 4 CPU seconds a gigabyte to
 write them, and makes reading them slower by a third."""
 _CACHE_PER_COLUMN = 1 << 20
+_NO_LIMIT = (1 << 31) - 1
+"""Rows of a file: whoever writes it ends it. Lance's own limit is a million."""
 
 
 def dataset_schema(fields: Sequence[pa.Field], blobs: Collection[str]) -> pa.Schema:
@@ -93,8 +96,8 @@ class BlobFileWriter:
         """Finish the file."""
         self._put(None)
         self._thread.join()
-        if self._error is not None or self._file is None:
-            raise CommitError(f"a data file could not be written: {self._error}") from self._error
+        if self._file is None:
+            raise self._failure()
         return self._file
 
     def abort(self) -> None:
@@ -110,7 +113,13 @@ class BlobFileWriter:
                 continue
             return
         if batch is not None:
-            raise CommitError(f"a data file could not be written: {self._error}") from self._error
+            raise self._failure()
+
+    def _failure(self) -> CommitError:
+        assert self._error is not None
+        failure = CommitError(f"a data file could not be written: {first_line(self._error)}")
+        failure.__cause__ = self._error
+        return failure
 
     def _write(self, location: Location, storage_version: str) -> None:
         from lance.fragment import write_fragments
@@ -124,6 +133,7 @@ class BlobFileWriter:
                 mode="overwrite" if exists(location) else "create",
                 data_storage_version=storage_version,
                 storage_options=dict(location.storage_options),
+                max_rows_per_file=_NO_LIMIT,
                 allow_external_blob_outside_bases=True,
             )
             [fragment] = fragments
