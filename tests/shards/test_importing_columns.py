@@ -13,6 +13,7 @@ import lance
 import pyarrow as pa
 import pytest
 
+import laketag
 from here import Here
 from imports import APPEND, rows, run, staged
 from laketag.engines.protocol import unheard
@@ -296,6 +297,31 @@ def test_appended_shards_bring_their_columns_and_keep_the_types_there(tmp_path, 
     third = run(uri, write_tar(tmp_path / "c.tar", sample("c", {"n": [1]})), settings=APPEND)
     assert rows(uri)[2]["n_json"] == "[1]"
     assert third.rows == 3
+
+
+def test_columns_of_another_width_go_on_being_filled(tmp_path, uri):
+    run(uri, write_tar(tmp_path / "a.tar", sample("a", {}, cls=b"1", txt=b"A")))
+    for name, kind in {"cls": "int8", "txt": "large_string", "json": "large_string"}.items():
+        laketag.cast_column(uri, name, kind)
+    more = [sample("b", {}, cls=b"2\n", txt=b"B"), sample("c", {}, cls=b"300", txt=b"C")]
+
+    report = run(uri, write_tar(tmp_path / "b.tar", *more), settings=APPEND)
+
+    found = [(row["cls"], row["cls_bytes"], row["txt"], row["json"]) for row in rows(uri)]
+    assert found == [(1, None, "A", "{}"), (2, None, "B", "{}"), (None, b"300", "C", "{}")]
+    assert [clash["column"] for clash in report.schema_clashes] == ["cls_bytes"]
+
+
+def test_a_column_of_structs_holds_appended_objects_that_are_empty(tmp_path, uri):
+    run(uri, write_tar(tmp_path / "a.tar", sample("a", {"exif": {"iso": 100, "by": {"x": 1}}})))
+
+    report = run(uri, write_tar(tmp_path / "b.tar", sample("b", {"exif": {"by": {}}})), settings=APPEND)
+
+    assert [row["exif"] for row in rows(uri)] == [
+        {"iso": 100, "by": {"x": 1}},
+        {"iso": None, "by": {"x": None}},
+    ]
+    assert report.schema_clashes == ()
 
 
 def test_a_renamed_column_goes_on_being_filled(tmp_path, uri):

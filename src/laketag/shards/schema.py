@@ -25,7 +25,12 @@ _RESERVED = frozenset(
 _AS_JSON = b"as JSON "
 _ODD = re.compile(r"[.`\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST = 200
-_HOLDS = {pa.int64(): ("int",), pa.string(): ("int", "utf8"), pa.binary(): ("int", "utf8", "bytes")}
+_HOLDS = {
+    pa.int64(): ("int",),
+    pa.string(): ("int", "utf8"),
+    pa.large_string(): ("int", "utf8"),
+    pa.binary(): ("int", "utf8", "bytes"),
+}
 _NO_ONE_TYPE = "no one type holds all its values; strings are kept as they are, everything else as JSON text"
 _MEMBER_TYPES = {"int": pa.int64(), "utf8": pa.string(), "bytes": pa.binary()}
 
@@ -125,7 +130,7 @@ def plan_columns(observed: Observed, existing: pa.Schema | None = None) -> tuple
         reason = f"the JSON has more than {MAX_KEYS} different keys, too many for columns; the text is kept"
         plan.clashes.append(Clash("json", "json", reason))
     for key, kind in (observed.keys or {}).items():
-        _plan_key(plan, key, settle(kind))
+        _plan_key(plan, key, kind)
     return plan.columns, plan.clashes
 
 
@@ -156,6 +161,7 @@ def _plan_key(plan: _Plan, key: str, kind: Type) -> None:
         if held is not None and unite(held, kind) == held:
             plan.add(each.name, source, each.type, held)
             return
+    kind = settle(kind)  # only now: a column of structs holds empty objects, of which none can be made
     if not found:
         name = plan.name(key, "_json", source)
         plan.add(name, source, to_arrow(kind), kind)

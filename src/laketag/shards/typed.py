@@ -156,12 +156,20 @@ def _held(raw: bytes | None, arrow: pa.DataType) -> int | str | bytes | None:
     """Give the value as a column of this type holds it; None where it cannot."""
     if raw is None or pa.types.is_binary(arrow):
         return raw
-    if pa.types.is_int64(arrow):
-        return as_integer(raw)
+    if pa.types.is_integer(arrow):
+        return _of_a_width(as_integer(raw), arrow)
     try:
         return raw.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _of_a_width(value: int | None, arrow: pa.DataType) -> int | None:
+    try:
+        pa.scalar(value, arrow)
+    except (pa.ArrowInvalid, OverflowError):
+        return None
+    return value
 
 
 def text_kind(column: str, body: bytes) -> str:
