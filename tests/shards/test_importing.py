@@ -24,6 +24,18 @@ from laketag.shards.sources import find_shards
 from tars import END, header, padded, sample, tar_bytes, write_tar
 
 
+def test_a_list_of_shards_may_be_a_pipe(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", sample("a"))
+    reading, writing = os.pipe()
+    os.write(writing, f"{shard}\n".encode())
+    os.close(writing)
+
+    report = run(uri, f"@/dev/fd/{reading}")
+    os.close(reading)
+
+    assert report.rows == 1
+
+
 def test_an_empty_first_shard_is_named_and_the_others_are_read(tmp_path, uri):
     empty = tmp_path / "a.tar"
     empty.write_bytes(b"")

@@ -82,12 +82,12 @@ def import_(
     started = time.monotonic()
     require_engine(engine)
     shards = [shards] if isinstance(shards, str | PathLike) else shards
-    named = [fspath(each) for each in shards]
     location = Location.of(uri, storage_options)
+    names = names_of([fspath(each) for each in shards])
     # Where only one store is told of, the shards lie there, too.
     options = settings.shard_options or location.storage_options
-    with _watched(named, location, settings):
-        job = plan(find_shards(named, options), location, settings)
+    with _watched(names, location, settings):
+        job = plan(find_shards(names, options), location, settings)
         run = _Import(job, engine)
         if settings.dry_run or not job.pending.shards:
             return run.report(run.finish(), time.monotonic() - started)
@@ -97,10 +97,10 @@ def import_(
 
 
 @contextmanager
-def _watched(shards: Sequence[str], location: Location, settings: ImportSettings) -> Iterator[None]:
+def _watched(names: Sequence[str], location: Location, settings: ImportSettings) -> Iterator[None]:
     options = settings.shard_options or location.storage_options
     with ExitStack() as held:
-        for place in places_of(names_of(shards)):
+        for place in places_of(names):
             # Who watches the dataset's own store watches the shards that lie there.
             is_watched = not settings.shard_options and location.uri.startswith(f"{place}/")
             if settings.tell is not None and not is_watched:

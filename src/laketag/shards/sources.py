@@ -47,9 +47,13 @@ def find_shards(arguments: Sequence[str], options: Mapping[str, str] | None = No
 
 
 def names_of(arguments: Sequence[str]) -> list[str]:
-    """List the files and addresses that arguments of `find_shards` stand for; none is looked up."""
+    """List the files and addresses that arguments of `find_shards` stand for; none is looked up.
+
+    As arguments they stand for themselves. A list may be a pipe, which can be read but once.
+    """
     given = [arguments] if isinstance(arguments, str) else arguments
-    return list(dict.fromkeys(name for argument in given for name in _paths(argument)))
+    found = (name for argument in given for name in _paths(argument))
+    return list(dict.fromkeys(name if "://" in name else os.path.abspath(name) for name in found))
 
 
 def places_of(names: Iterable[str]) -> list[str]:
@@ -66,9 +70,8 @@ def _looked_up(names: Sequence[str], options: Mapping[str, str]) -> Iterator[Sha
 def _found(options: Mapping[str, str], name: str, given_up: threading.Event) -> list[Shard]:
     if "://" in name:
         return remote.find(name, options, given_up)
-    real = os.path.abspath(name)
-    status = os.stat(real)
-    return [Shard(real, real, status.st_size, status.st_mtime_ns)]
+    status = os.stat(name)
+    return [Shard(name, name, status.st_size, status.st_mtime_ns)]
 
 
 def _paths(argument: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
