@@ -214,3 +214,21 @@ def test_what_is_known_may_be_written_anew_while_a_slice_reads_it(
     monkeypatch.setattr(StagedFiles, "names", written_after)
 
     assert read_checked(location, job) == replace(known, version=known.version + 1)
+
+
+@pytest.mark.slow
+def test_no_slice_runs_the_model_again_on_rows_that_a_compaction_moved(tmp_path: Path) -> None:
+    uri, counted = str(tmp_path / "data"), tmp_path / "counted"
+    counted.mkdir()
+    make(tmp_path / "data")
+    tagger = CountingTagger(str(counted))
+    tag(uri, [tagger], settings=TagSettings(slice=(1, 2), stage_only=True, chunk_rows=20))
+    lance.dataset(uri).optimize.compact_files()
+
+    for k in (1, 2):
+        tag(uri, [tagger], settings=TagSettings(slice=(k, 2), stage_only=True, chunk_rows=20))
+    report = tag(uri, [tagger], settings=TagSettings(commit_only=True))
+
+    assert (len(predicted(counted)), report.staged) == (300, 300)
+    assert lance.dataset(uri).count_rows("SHA is null") == 0
+    assert staged_files(tmp_path / "data") == []

@@ -162,17 +162,20 @@ def plan(seen: Look, settings: TagSettings, *, counts_staged: bool = True) -> Ru
     if not seen.has_work:
         return Run(seen)
     dataset, jobs, compute = seen.dataset, seen.jobs, seen.compute
-    indexes = tuple(
-        _staged(dataset, job, compute.staging(number)).of_slice(settings.slice) if counts_staged else Index()
+    staged = tuple(
+        _staged(dataset, job, compute.staging(number)) if counts_staged else Index()
         for number, job in enumerate(jobs)
     )
+    own = tuple(index.of_slice(settings.slice) for index in staged)
+    # What followed a compaction may be any slice's: one that commits nothing counts it, whosever it is.
+    known = staged if settings.stage_only else own
     ranges = {reads: ranges_of(dataset, reads) for reads in {job.reads for job in jobs}}
     sources = [{part.fragment: part.source for part in ranges[job.reads]} for job in jobs]
     chunk_rows = _chunk_rows([job.tagger for job in jobs], settings)
     every = chunks_of(ranges[jobs[0].reads], chunk_rows, seen.end)
     chunks = [chunk for chunk in every if is_in_slice(chunk.key, settings.slice)]
-    tasks = tuple(_task(group, indexes, seen.suspects, sources) for group in grouped(chunks))
-    return Run(seen, tasks, indexes)
+    tasks = tuple(_task(group, known, seen.suspects, sources) for group in grouped(chunks))
+    return Run(seen, tasks, own)
 
 
 def inputs_of(
