@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 import places
-from laketag.engines.protocol import Engine
+from laketag.engines.protocol import Engine, Workers
 from laketag.engines.ray import Ray
 from laketag.errors import EngineError, WrongUsage
 from programs import environment
@@ -30,9 +34,10 @@ def test_a_ray_address_where_no_one_answers_is_refused_within_seconds() -> None:
     assert "refused" in done.stderr.splitlines()[-1]
 
 
-def test_an_address_that_is_none_is_not_taken_for_a_wrong_runtime_environment() -> None:
-    with pytest.raises(WrongUsage, match="'head' is no address of a Ray cluster; give HOST:PORT, or auto"):
-        Ray(address="head", runtime_env={"env_vars": {"MOOD": "good"}})
+@pytest.mark.parametrize("address", ["head", "local"])  # Ray itself takes `local`, and listens for all
+def test_an_address_that_is_none_is_not_taken_for_a_wrong_runtime_environment(address: str) -> None:
+    with pytest.raises(WrongUsage, match=f"{address!r} is no address of a Ray cluster; give HOST:PORT, "):
+        Ray(address=address, runtime_env={"env_vars": {"MOOD": "good"}})
 
 
 @pytest.mark.slow
@@ -82,3 +87,36 @@ def test_another_cluster_than_the_one_that_the_program_is_part_of_is_refused(
 
     with pytest.raises(EngineError, match=f"already, so that none at {place} can be used: leave the "):
         next(asking.run(str, [1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_a_node_that_takes_idle_workers_along_does_not_end_the_run(engine: Engine, tmp_path: Path) -> None:
+    told: list[Workers] = []
+    twice = dataclasses.replace(engine, tries=2)  # type: ignore[type-var]  # a Ray
+
+    results = list(twice.run(TakesIdleOnesAlong(str(tmp_path)), range(2), told.append))
+
+    assert sorted(results) == [0, 1]
+    assert told[-1].lost == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TakesIdleOnesAlong:
+    """At the first try task 1 waits until the other worker idles, and kills it and itself, as a node does."""
+
+    folder: str
+
+    def __call__(self, task: int) -> int:
+        idle, tried = Path(self.folder, "idle"), Path(self.folder, "tried")
+        if task == 0:
+            idle.write_text(str(os.getpid()))
+        elif not tried.exists():
+            tried.touch()
+            while not (idle.exists() and idle.read_text()):
+                time.sleep(0.01)
+            time.sleep(0.5)  # until it has answered
+            os.kill(int(idle.read_text()), signal.SIGKILL)
+            time.sleep(0.5)  # until Ray knows
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task

@@ -87,6 +87,12 @@ def workers_of(engine: Engine) -> int:
     return int(getattr(engine, "workers", None) or 1)
 
 
+def require_some(workers: int) -> None:
+    """Raise `WrongUsage` where there would be no worker, as a share of few cores may come to."""
+    if workers < 1:
+        raise WrongUsage(f"--workers is {workers}; give a whole number from 1 on")
+
+
 def cpus_of(engine: Engine, here: int) -> int:
     """Give the cores that a task has, at least one: set aside for it, or its share of those here."""
     return max(1, int(getattr(engine, "cpus", None) or here // workers_of(engine)))

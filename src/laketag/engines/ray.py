@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from laketag.engines.answering import Answer, elsewhere, heard, packed, packed_tasks, value_of
 from laketag.engines.launching import launching
-from laketag.engines.protocol import Workers, unheard
+from laketag.engines.protocol import Workers, require_some, unheard
 from laketag.errors import EngineError, MissingExtra, TaskFailed, WorkerLost, WrongUsage
 
 T = TypeVar("T")
@@ -55,12 +55,16 @@ class Ray:
         """Refuse what cannot be.
 
         Raises:
-            WrongUsage: the address is none.
+            WrongUsage: the address is none, or there would be no worker.
         """
-        if self.address and self.address not in ("auto", "local") and "://" not in self.address:
+        require_some(self.workers)
+        if self.address and self.address != "auto" and "://" not in self.address:
             host, _, port = self.address.rpartition(":")
             if not (host and port.isdecimal()):
-                raise WrongUsage(f"{self.address!r} is no address of a Ray cluster; give HOST:PORT, or auto")
+                raise WrongUsage(
+                    f"{self.address!r} is no address of a Ray cluster; give HOST:PORT, or auto; none at all "
+                    "means a Ray of this machine alone"
+                )
 
     def run(
         self, fn: Callable[[T], R], tasks: Sequence[T], tell: Callable[[Workers], None] = unheard
@@ -235,6 +239,8 @@ class _Crew:
     busy: dict[Any, _Worker] = field(default_factory=dict)
     idle: list[_Worker] = field(default_factory=list)
     lost: int = 0
+    stillborn: int = 0
+    """Of these, workers that died before they came, since the last one that did come."""
     retried: int = 0
     lacking: str = ""
     """What an awaited worker needs, and no node has."""
@@ -262,8 +268,10 @@ class _Crew:
 
     def hire(self) -> None:
         """Ask for a worker. It gets a task when it is there: on a cluster that grows, that takes a while."""
-        actor = self.kind.remote(self.answer)
-        self.coming[actor.who.remote()] = _Worker(actor)
+        self._call(_Worker(self.kind.remote(self.answer)))
+
+    def _call(self, worker: _Worker) -> None:
+        self.coming[worker.actor.who.remote()] = worker
         self._tell()
 
     def answers(self) -> Iterator[Answer]:
@@ -285,6 +293,7 @@ class _Crew:
             if ref in self.coming:
                 worker = self.coming.pop(ref)
                 worker.who = said
+                self.stillborn = 0
                 self._give(worker)
                 continue
             answer = heard(said)
@@ -306,9 +315,9 @@ class _Crew:
 
     def _replace(self, ref: Any, why: str) -> None:
         self.lost += 1
-        if ref in self.coming:
-            del self.coming[ref]
-            if self.lost >= self.engine.tries and not (self.busy or self.idle):
+        if worker := self.coming.pop(ref, None):
+            self.stillborn += not worker.who
+            if self.stillborn >= self.engine.tries and not (self.busy or self.idle):
                 raise WorkerLost(f"no worker could be started: {why}")
         else:
             worker = self.busy.pop(ref)
@@ -316,9 +325,12 @@ class _Crew:
             if self.tried[worker.index] >= self.engine.tries:
                 raise WorkerLost(f"the worker died ({worker.who}): {why}")
             self.waiting.appendleft(worker.index)
-        if self.idle:
-            self._give(self.idle.pop())
-        self.hire()
+        if self.waiting and self.idle:
+            # It may be gone, too, with the node of the other: before it gets a task it is to say who it is.
+            self._call(self.idle.pop())
+        elif len(self.coming) < len(self.waiting):
+            self.hire()
+        self._tell()
 
     def _tell(self) -> None:
         alive = len(self.busy) + len(self.idle)
@@ -351,4 +363,4 @@ def _no_runtime_env(error: Exception) -> EngineError:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

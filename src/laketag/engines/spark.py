@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from laketag.engines.answering import elsewhere, heard, packed, packed_tasks, value_of
 from laketag.engines.launching import launching
-from laketag.engines.protocol import Workers, unheard
+from laketag.engines.protocol import Workers, require_some, unheard
 from laketag.engines.rollcall import RollCall
 from laketag.errors import EngineError, MissingExtra, WorkerLost
 
@@ -45,6 +45,14 @@ class Spark:
     """Modules, package folders and archives that travel to the workers."""
     conf: Mapping[str, str] = field(default_factory=dict)
     """Spark's own settings, of a session that is started here."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            WrongUsage: there would be no worker.
+        """
+        require_some(self.workers)
 
     def run(
         self, fn: Callable[[T], R], tasks: Sequence[T], tell: Callable[[Workers], None] = unheard
