@@ -14,7 +14,9 @@ import pytest
 from laketag.engines import stopping
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine, Workers
-from laketag.errors import BadTagger, TaskFailed, WorkerLost
+from laketag.engines.ray import Ray
+from laketag.engines.spark import Spark
+from laketag.errors import BadTagger, TaskFailed, WorkerLost, WrongUsage
 
 
 def test_every_task_is_once_in_the_result(engine: Engine) -> None:
@@ -35,6 +37,12 @@ def test_until_the_first_worker_comes_those_that_were_asked_for_are_told(engine:
 
 def test_threads_of_a_worker_s_model_sleep_while_they_wait(engine: Engine) -> None:
     assert list(engine.run(_wait_policy, [0])) == ["PASSIVE"]
+
+
+@pytest.mark.parametrize("kind", [Local, Ray, Spark])
+def test_no_worker_at_all_is_refused(kind: type[Local] | type[Ray] | type[Spark]) -> None:
+    with pytest.raises(WrongUsage, match="--workers is 0; give a whole number from 1 on"):
+        kind(workers=0)
 
 
 def test_no_tasks_give_no_results(engine: Engine) -> None:

@@ -18,11 +18,14 @@ from typing import Any, TypeVar
 import cloudpickle
 
 from laketag.engines.answering import Answer, packed, packed_task, value_of
-from laketag.engines.protocol import Workers, unheard
-from laketag.errors import WorkerLost
+from laketag.engines.protocol import Workers, require_some, unheard
+from laketag.errors import EngineError, WorkerLost
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_LOOK_AGAIN = 5.0
+"""Seconds between two looks at which workers have died, where none says anything."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ class Local:
     """How often a task is given out before its dying workers end the run."""
     grace: float = 60.0
     """Seconds that workers get to stage what they have when the run is stopped."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            WrongUsage: there would be no worker.
+        """
+        require_some(self.workers)
 
     def run(
         self, fn: Callable[[T], R], tasks: Sequence[T], tell: Callable[[Workers], None] = unheard
@@ -60,6 +71,11 @@ class _Worker:
     number: int
     index: int = -1
 
+    @property
+    def has_died(self) -> bool:
+        """Whether it has ended and says no more; what it has forked may hold its end of the wire."""
+        return self.process.poll() is not None and not self.connection.poll()
+
 
 @dataclass
 class _Pool:
@@ -80,13 +96,7 @@ class _Pool:
 
     def start(self, number: int) -> None:
         """Start the worker of a number on the next task that waits."""
-        ours, theirs = socket.socketpair()
-        # The driver's own path: a module found here must be found there, a notebook's folder too.
-        begin = f"import sys; sys.path[:] = {sys.path!r}; from laketag.engines.worker import main; main()"
-        command = [sys.executable, "-c", begin, str(theirs.fileno()), str(os.getpid()), str(number)]
-        with theirs:
-            process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        worker = _Worker(process, Connection(ours.detach()), number)
+        worker = _started(number)
         with suppress(ConnectionError):  # it died at once: waiting for it will say so
             worker.connection.send_bytes(self.fn)
         self._give(worker)
@@ -106,18 +116,22 @@ class _Pool:
 
     def answers(self) -> Iterator[Answer]:
         """Wait for workers; give the next task to those that answered, replace those that died."""
-        for connection in wait(list(self.busy)):
+        for connection in wait(list(self.busy), _LOOK_AGAIN):
             worker = self.busy.pop(connection)  # type: ignore[call-overload]  # only connections were given
             try:
-                answer: Answer = cloudpickle.loads(worker.connection.recv_bytes())
-            except (EOFError, ConnectionError):
+                said = worker.connection.recv_bytes()
+            except (EOFError, OSError):  # an `OSError` where it died in the middle of a long answer
                 self._replace(worker)
                 continue
+            answer: Answer = cloudpickle.loads(said)
             if answer.is_cut:
                 self._replace(worker)
                 continue
             self._give(worker)
             yield answer
+        for worker in [each for each in self.busy.values() if each.has_died]:
+            del self.busy[worker.connection]
+            self._replace(worker)
 
     def _replace(self, dead: _Worker) -> None:
         dead.connection.close()
@@ -146,3 +160,20 @@ class _Pool:
 
 def _cause(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _started(number: int) -> _Worker:
+    # The driver's own path: a module found here must be found there, a notebook's folder too.
+    begin = f"import sys; sys.path[:] = {sys.path!r}; from laketag.engines.worker import main; main()"
+    try:
+        ours, theirs = socket.socketpair()
+        connection = Connection(ours.detach())
+        command = [sys.executable, "-c", begin, str(theirs.fileno()), str(os.getpid()), str(number)]
+        with theirs:
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    except OSError as error:
+        raise EngineError(
+            f"worker {number + 1} cannot be started ({error.strerror or error}): give fewer --workers, or "
+            "allow more processes and open files (ulimit)"
+        ) from error
+    return _Worker(process, connection, number)

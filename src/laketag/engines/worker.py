@@ -17,7 +17,7 @@ def serve(connection: Connection) -> None:
         pickled = connection.recv_bytes()
         while True:
             connection.send_bytes(say(pickled, connection.recv_bytes()))
-    except (EOFError, ConnectionError):
+    except (EOFError, OSError):
         return
 
 
