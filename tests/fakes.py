@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -153,6 +154,29 @@ class AbortsOn:
     def predict(self, batch: list[bytes]) -> pa.RecordBatch:
         if any(self.marker in value for value in batch):
             os.abort()
+        return ByteLength().predict(batch)
+
+
+@dataclass(frozen=True)
+class ToldWithItsWorker:
+    """BYTES; the first call kills its process, in the second one all processes are told to stop."""
+
+    folder: str
+    batch_size: int = 32
+    name: ClassVar[str] = "told"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = _BYTES
+
+    def load(self, device: str) -> FakeModel:
+        return FakeModel(self.predict)
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        call = _count(Path(self.folder) / "calls", "call\n")
+        if call == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if call == 2:
+            for process in (os.getppid(), os.getpid()):
+                os.kill(process, signal.SIGTERM)
         return ByteLength().predict(batch)
 
 

@@ -14,7 +14,7 @@ import lance
 import pytest
 
 from datasets import make, staged_files
-from fakes import CountingTagger, predicted
+from fakes import CountingTagger, ToldWithItsWorker, predicted
 from laketag.engines.local import Local
 from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
@@ -139,3 +139,12 @@ def test_sigterm_to_a_worker_alone_costs_nothing_and_the_run_goes_on(tmp_path: P
     assert process.returncode == 0, said
     assert lance.dataset(str(folder)).count_rows("SHA is null") == 0
     assert len(predicted(counted)) == ROWS
+
+
+def test_a_row_that_was_tried_apart_when_all_were_told_to_stop_is_not_to_blame(tmp_path: Path) -> None:
+    make(tmp_path / "data", 1)
+
+    report = tag(str(tmp_path / "data"), [ToldWithItsWorker(str(tmp_path))], engine=Local(1))
+
+    assert report.errors == ()
+    assert lance.dataset(str(tmp_path / "data")).count_rows("BYTES is null") == 0

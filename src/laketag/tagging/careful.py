@@ -64,6 +64,8 @@ def _in_pieces(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
                 if stopping.requested():
                     break
         except WorkerLost as lost:
+            if stopping.requested():
+                break  # the process was told to stop as well, and that was all
             guilty = waiting.popleft()
             if len(guilty.addresses) == 1:
                 found.append(_failed(label, guilty, lost))
