@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hmac
+import math
 import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ _BUSY, _IDLE = b"1", b"0"
 _NONCE = 32
 _PATIENCE = 5.0
 """Seconds for a call to go through; a firewall may swallow it."""
+_CALL_AGAIN = 60.0
+"""Seconds after a call in vain."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class RollCall:
         with self._changed:
             self._here.add(worker)
             self._report()
-            worker.sendall(self._word)
+            with suppress(OSError):  # it has died just now, which the next lines find out
+                worker.sendall(self._word)
         last = _IDLE
         with suppress(OSError):
             while state := worker.recv(1):
@@ -107,6 +112,8 @@ class RollCall:
 
 
 _wires: dict[Number, socket.socket] = {}
+_unheard: dict[Number, float] = {}
+"""When a driver was called in vain: not every task is to wait for a firewall."""
 _at_work = threading.Event()
 """A worker between tasks is not stopped: its next task may be another run's."""
 _turn = threading.Lock()
@@ -150,11 +157,12 @@ def _send(wire: socket.socket | None, state: bytes) -> None:
 
 
 def _call(number: Number) -> socket.socket | None:
+    if time.monotonic() - _unheard.get(number, -math.inf) < _CALL_AGAIN:
+        return None
     try:
-        wire = socket.create_connection((number.host, number.port), _PATIENCE)
-        wire.sendall(_proof(number, _read(wire, _NONCE)))
-        word = _read(wire, 1)
+        wire, word = _answered(number)
     except OSError:
+        _unheard[number] = time.monotonic()
         return None
     wire.settimeout(None)
     if word == _STOP:
@@ -162,6 +170,16 @@ def _call(number: Number) -> socket.socket | None:
     _wires[number] = wire
     threading.Thread(target=_listen, args=(number, wire), daemon=True).start()
     return wire
+
+
+def _answered(number: Number) -> tuple[socket.socket, bytes]:
+    wire = socket.create_connection((number.host, number.port), _PATIENCE)
+    try:
+        wire.sendall(_proof(number, _read(wire, _NONCE)))
+        return wire, _read(wire, 1)
+    except OSError:
+        wire.close()
+        raise
 
 
 def _listen(number: Number, wire: socket.socket) -> None:
