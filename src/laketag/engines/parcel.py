@@ -10,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,16 +43,32 @@ class Parcel:
         return cls(buffer.getvalue())
 
     def unpack(self) -> None:
-        """Make the modules importable in this process."""
+        """Make the modules importable in this process, in place of those of an earlier run."""
         if not self.archive:
             return
+        while _folders:
+            _forget(_folders.pop())
         # A folder of this process alone: nobody else can have put anything there.
         folder = tempfile.mkdtemp(prefix="laketag-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
             archive.extractall(folder)
         sys.path.insert(0, folder)
+        _folders.append(folder)
         importlib.invalidate_caches()
+
+
+_folders: list[str] = []
+"""Where the last one lies: a worker that Spark uses again gets another one with each run."""
+
+
+def _forget(folder: str) -> None:
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__dict__", {}).get("__file__")).startswith(folder):
+            del sys.modules[name]
+    with suppress(ValueError):
+        sys.path.remove(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
