@@ -173,6 +173,18 @@ def test_a_token_is_asked_for_and_leaves_the_address(photos: str) -> None:
     assert "httponly" in let_in.headers["set-cookie"].lower()
 
 
+def test_cookies_of_others_on_the_same_host_lock_nobody_out(photos: str) -> None:
+    jar = {"theme": '{"dark": true}'}  # a browser keeps cookies by host, whatever the port
+    with hung(photos, "one", frozenset()) as first, hung(photos, "two", frozenset()) as second:
+        for address, token in ((first, "one"), (second, "two")):
+            let_in, _ = asked(address, f"/?token={token}")
+            name, _, value = let_in.headers["set-cookie"].partition(";")[0].partition("=")
+            jar[name] = value
+        cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+
+        assert [asked(address, "/", Cookie=cookies)[0].status for address in (first, second)] == [200, 200]
+
+
 @pytest.mark.parametrize("storage", STORAGES, ids=str)
 def test_rows_of_every_storage_are_shown(storage: Storage, tmp_path: Path) -> None:
     uri = str(tmp_path / "made.lance")

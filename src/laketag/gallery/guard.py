@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "laketag"
 POLICY = (
     "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -77,10 +76,9 @@ class Guard:
             path = "/" + scope["path"].lstrip("/")
             answer = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
             # Not strict: the first look may come by a link in a mail.
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="lax")
+            answer.set_cookie(_cookie(scope), self._token, httponly=True, samesite="lax")
             return answer
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        if cookie is not None and _is_same(cookie.value, self._token):
+        if _is_same(cookie_parser(headers.get("cookie", "")).get(_cookie(scope), ""), self._token):
             return None
         return PlainTextResponse("This gallery asks for the token that `laketag serve` printed.", 401)
 
@@ -88,6 +86,12 @@ class Guard:
 def _host(header: str) -> str:
     name = header.rpartition(":")[0] if not header.endswith("]") and ":" in header else header
     return name.lower()
+
+
+def _cookie(scope: Scope) -> str:
+    """Name the cookie: a browser gives those of a host to all of its ports, and so to other galleries."""
+    _, port = scope.get("server") or ("", "")
+    return f"laketag-{port}"
 
 
 def _is_same(shown: str, token: str) -> bool:
