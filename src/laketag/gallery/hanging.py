@@ -16,6 +16,7 @@ from laketag.lake.browsing import Chosen, RowIds, View
 from laketag.lake.dataset import open_dataset
 from laketag.lake.differing import DiffReport, diff, rows_moved
 from laketag.lake.history import VersionsReport, versions
+from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.shapes import Scale, Shape, shapes, survey
 
@@ -43,7 +44,9 @@ class Hanging:
         Raises:
             DatasetNotFound: there is no dataset.
             ColumnError: it cannot be told which column holds the images.
+            LinkBroken: a tar that rows point into is gone, or was changed.
         """
+        require_links(location)
         self.location = location
         self._image = image
         self._views: Kept[int, View] = Kept(_FEW, _one)

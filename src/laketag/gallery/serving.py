@@ -50,6 +50,7 @@ def serve(
     Raises:
         DatasetNotFound: there is no dataset.
         ColumnError: it cannot be told which column holds the images.
+        LinkBroken: a tar that rows point into is gone, or was changed.
         MissingExtra: starlette or uvicorn is not installed.
         LaketagError: the address cannot be listened on.
     """
