@@ -62,6 +62,19 @@ def test_scrolling_brings_every_row_once(page: Any) -> None:
     assert page.locator(".onward").count() == 0
 
 
+def test_where_more_pictures_do_not_come_the_link_to_them_stays(chromium: Any, address: str) -> None:
+    context = chromium.new_context(base_url=address)
+    opened = context.new_page()
+    opened.route("**/more?*", lambda route: route.fulfill(status=503, body="not now"))
+    with opened.expect_response("**/more?*"):
+        opened.goto("/")
+        opened.locator(".card").last.scroll_into_view_if_needed()
+    opened.wait_for_load_state("networkidle")
+
+    expect(opened.locator(".onward a")).to_have_count(1)
+    context.close()
+
+
 def test_an_image_opens_and_arrows_walk_on(page: Any) -> None:
     page.goto("/?sort=width&tag.kind=odd")
     page.locator(".card a").first.click()

@@ -21,6 +21,7 @@ function address() {
 
 async function fetched(url) {
   const answer = await fetch(url, { headers: { accept: "text/html" } });
+  if (!answer.ok) throw new Error(answer.statusText);
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
