@@ -19,6 +19,8 @@ NAMES = ["AESTHETIC_SCORE", "width", "count", "desc", "odd name"]
         ("count(*) > count", "count(*) > `count`", 'count(*) > "count"'),
         ("caption = 'it''s width'", "caption = 'it''s width'", "caption = 'it''s width'"),
         ("order by width desc", "order by `width` desc", 'order by "width" desc'),
+        ("-- isn't\nwidth = ''", "-- isn't\n`width` = ''", "-- isn't\n\"width\" = ''"),
+        ("/* isn't */ width = ''", "/* isn't */ `width` = ''", "/* isn't */ \"width\" = ''"),
     ],
 )
 def test_columns_are_quoted_and_nothing_else(written: str, filtered: str, queried: str) -> None:
