@@ -4,13 +4,16 @@ import base64
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import lance
 import pyarrow.parquet as pq
 import pytest
 
-from programs import Program, picture, write_shard
+import laketag
+from programs import Program, environment, picture, write_shard
 
 IMPORT_KEYS = (
     "uri version rows samples shards complete columns bytes_shards bytes_read bytes_written skipped lost"
@@ -317,6 +320,46 @@ def test_a_caption_cannot_command_the_terminal(program: Program, tmp_path: Path)
 
     assert "\x1b" not in done.stdout
     assert len(done.stdout.splitlines()) == 2
+
+
+def test_nothing_that_a_shard_or_a_tagger_says_can_command_the_terminal(
+    program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "rude.py").write_text(
+        "import laketag, pyarrow as pa\n"
+        "@laketag.tagger(columns={'RUDE': pa.int64()}, reads=('bytes',))\n"
+        "def rude(images):\n"
+        "    if images[0] == b'x':\n"
+        "        raise ValueError('a reason \\x1b]0;mine\\x07')\n"
+        "    return {'RUDE': [1] * len(images)}\n"
+    )
+    write_shard(
+        tmp_path / "odd.tar",
+        {"a": {"jpg": b"x", "json": b'{"\\u001b]0;mine\\u0007": 1}'}, "b": {"jpg": b"yy"}},
+    )
+
+    imported = program("import", "odd.tar", "odd.lance")
+    tagged = program("tag", "odd.lance", "--with", "rude:rude")
+
+    assert "clash" in imported.stdout
+    assert "a reason" in tagged.stdout
+    assert "\x1b" not in imported.stdout + tagged.stdout
+
+
+def test_what_the_terminal_s_encoding_lacks_is_written_as_json_does(tmp_path: Path) -> None:
+    samples = {"a": {"jpg": b"x", "txt": "Müller, 你好 😀".encode()}}
+    write_shard(tmp_path / "odd.tar", samples)
+    laketag.import_([str(tmp_path / "odd.tar")], str(tmp_path / "odd.lance"))
+    command = [sys.executable, "-m", "laketag", "query", str(tmp_path / "odd.lance"), "--columns", "txt"]
+    variables = environment() | {"PYTHONIOENCODING": "latin-1"}
+
+    told = [
+        subprocess.run([*command, *more], capture_output=True, check=True, env=variables).stdout
+        for more in ([], ["--json"])
+    ]
+
+    assert told[0].decode("latin-1").split("\n")[1] == r"Müller, \u4f60\u597d \ud83d\ude00"
+    assert json.loads(told[1].decode("latin-1")) == {"txt": "Müller, 你好 😀"}
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -74,6 +75,23 @@ def test_a_pipe_gets_a_plain_line_now_and_then(
     assert lines[1].startswith("tag: 3.0 MB")
     # Another stretch of the work has a pace of its own, which is not known yet.
     assert lines[2] == "tag: 4,000,000 of 5,000,000 fragments, committing"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_reason_cannot_command_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    with progress.shown("tag") as report:
+        report(Progress(1, 2, "rows", "tagging", "failed: 1 no file [/data/x]\x1b[2J"))
+
+    assert "failed: 1 no file [/data/x] [2J" in terminal.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from laketag.cli.options import (
     pairs,
     store_options,
 )
-from laketag.cli.printing import print_json
+from laketag.cli.printing import print_json, tell
 
 if TYPE_CHECKING:
     import laketag
@@ -149,6 +149,4 @@ def _print(report: laketag.EvolveReport, done: str, *, as_json: bool) -> None:
     if as_json:
         print_json(report.to_json())
         return
-    typer.echo(f"{report.uri}: version {report.version}")
-    typer.echo(done)
-    typer.echo(f"columns  {', '.join(report.columns)}")
+    tell([f"{report.uri}: version {report.version}", done, f"columns  {', '.join(report.columns)}"])

@@ -22,7 +22,7 @@ from laketag.cli.options import (
     shard_options,
     store_options,
 )
-from laketag.cli.printing import print_json
+from laketag.cli.printing import print_json, tell
 from laketag.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def export(
     if as_json:
         print_json(report.to_json())
     else:
-        for line in _told(report):
-            typer.echo(line)
+        tell(_told(report))
 
 
 def _size(given: str) -> int:

@@ -8,7 +8,7 @@ import typer
 
 from laketag.cli import text
 from laketag.cli.options import Json, StorageOptions, Uri, store_options
-from laketag.cli.printing import plain, print_json
+from laketag.cli.printing import plain, print_json, tell
 
 if TYPE_CHECKING:
     import laketag
@@ -53,8 +53,7 @@ def versions(
         for each in report.versions
     ]
     head = ("version", "time (UTC)", "operation", "rows", "made by", "columns", "names")
-    for line in text.table(head, rows, numbers=(0, 3)):
-        typer.echo(line)
+    tell(text.table(head, rows, numbers=(0, 3)))
 
 
 def restore(
@@ -86,8 +85,7 @@ def diff(
     if as_json:
         print_json(report.to_json())
         return
-    for line in _told(report):
-        typer.echo(line)
+    tell(_told(report))
 
 
 def _maker(made_by: dict[str, str]) -> str:

@@ -22,7 +22,7 @@ from laketag.cli.options import (
     shard_options,
     store_options,
 )
-from laketag.cli.printing import print_json, say
+from laketag.cli.printing import print_json, say, tell
 
 if TYPE_CHECKING:
     import laketag
@@ -127,9 +127,7 @@ def import_(
     if as_json:
         print_json(report.to_json())
     else:
-        for line in _told(report, dry_run=dry_run):
-            # Names come from the shards: they may hold what no terminal takes.
-            typer.echo(line.encode(errors="backslashreplace").decode())
+        tell(_told(report, dry_run=dry_run))
     if not report.complete:
         raise typer.Exit(INCOMPLETE)
 

@@ -1,20 +1,47 @@
-"""What goes out: lines for people on stderr, and JSON for programs on stdout, whatever a row holds."""
+"""What goes out: lines for people, and JSON for programs on stdout, whatever a row holds."""
 
 from __future__ import annotations
 
 import base64
+import codecs
 import datetime
+import io
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import typer
 
+from laketag.cli import text
 
-def say(text: str) -> None:
-    """Print one line for people on stderr, whatever the text holds."""
-    typer.echo(f"laketag: {' '.join(text.split())}", err=True)
+_AS_JSON = "laketag.as-json"
+
+
+def take_any_text() -> None:
+    """Let a terminal that lacks a letter have it as JSON writes it: what a program reads is the same."""
+    codecs.register_error(_AS_JSON, _written_as_json)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_AS_JSON)
+
+
+def _written_as_json(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+def say(line: str) -> None:
+    """Print one line for people on stderr, whatever it holds."""
+    typer.echo(f"laketag: {' '.join(text.printable(line).split())}", err=True)
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Print lines for people on stdout, whatever they hold."""
+    for line in lines:
+        typer.echo(text.printable(line))
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -42,9 +42,10 @@ def _shown(what: str) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+    # A reason of a failed row is no markup, whatever it holds.
+    name, state = (TextColumn(each, markup=False) for each in ("{task.description}", "{task.fields[state]}"))
     # The bar goes when the work is done: what was done is said by the report.
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(name, BarColumn(), state, console=Console(stderr=True), transient=True) as bar:
         yield _Bar(what, bar).report
 
 
@@ -78,7 +79,7 @@ class _Bar:
     task: TaskID | None = None
 
     def report(self, progress: Progress) -> None:
-        state = "; ".join(filter(None, (self.pace.describe(progress), progress.detail)))
+        state = text.printable("; ".join(filter(None, (self.pace.describe(progress), progress.detail))))
         name = f"{self.what}: {progress.note}" if progress.note else self.what
         if self.task is None:
             self.task = self.bar.add_task(name, total=progress.total, state=state)
@@ -101,7 +102,7 @@ class _Lines:
         self.last = now
         note = f", {progress.note}" if progress.note else ""
         note += f"; {progress.detail}" if progress.detail else ""
-        typer.echo(f"{self.what}: {state}{note}", err=True)
+        typer.echo(text.printable(f"{self.what}: {state}{note}"), err=True)
 
 
 def _amount(progress: Progress) -> str:

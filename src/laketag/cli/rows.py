@@ -145,8 +145,7 @@ def _cell(value: Any) -> str:
         return f"{value:.6g}"
     shown = plain(value)
     written = to_json(shown) if isinstance(shown, list | dict) else str(shown)
-    # Control characters of a caption must not reach the terminal.
-    return "".join(letter if letter.isprintable() else " " for letter in written)
+    return text.printable(written)
 
 
 def _is_number(field: pa.Field) -> bool:

@@ -8,7 +8,7 @@ import typer
 
 from laketag.cli import text
 from laketag.cli.options import Json, StorageOptions, Uri, store_options
-from laketag.cli.printing import print_json
+from laketag.cli.printing import print_json, tell
 
 if TYPE_CHECKING:
     import laketag
@@ -39,10 +39,8 @@ def show(
         f" in {text.count(report.fragments, 'fragment')}\n"
     )
     rows = [(column.name, _type(column), _nulls(column), _maker(column)) for column in columns]
-    for line in text.table(("column", "type", "nulls", "made by"), rows, numbers=(2,)):
-        typer.echo(line)
-    for line in [*_makers(columns), *_staged(report.jobs)]:
-        typer.echo(line)
+    tell(text.table(("column", "type", "nulls", "made by"), rows, numbers=(2,)))
+    tell([*_makers(columns), *_staged(report.jobs)])
 
 
 def _is_digest(column: laketag.ColumnShown) -> bool:

@@ -20,7 +20,7 @@ from laketag.cli.options import (
     pairs,
     store_options,
 )
-from laketag.cli.printing import print_json
+from laketag.cli.printing import print_json, tell
 
 if TYPE_CHECKING:
     import laketag
@@ -153,8 +153,7 @@ def tag(
     if as_json:
         print_json(report.to_json())
         return
-    for line in _told(report, dry_run=dry_run, stage_only=stage_only):
-        typer.echo(line)
+    tell(_told(report, dry_run=dry_run, stage_only=stage_only))
 
 
 def _slice(text: str | None) -> tuple[int, int] | None:

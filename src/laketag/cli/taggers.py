@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import typer
-
 from laketag.cli.options import Json
-from laketag.cli.printing import print_json
+from laketag.cli.printing import print_json, tell
 
 if TYPE_CHECKING:
     import laketag
@@ -26,10 +24,8 @@ def taggers(as_json: Json = False) -> None:
         print_json({"taggers": [asdict(one) for one in known]})
         return
     for one in known:
-        for line in _described(one):
-            typer.echo(line)
-        typer.echo()
-    typer.echo("One's own: --with module:attribute, a function with @laketag.tagger or a class.")
+        tell([*_described(one), ""])
+    tell(["One's own: --with module:attribute, a function with @laketag.tagger or a class."])
 
 
 def _described(one: laketag.Known) -> list[str]:

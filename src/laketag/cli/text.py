@@ -38,6 +38,11 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
+def printable(text: str) -> str:
+    """Leave out what could command a terminal, or break a line: captions, keys and reasons may hold it."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> list[str]:
     """Lay out rows under a head in aligned columns, those of the given indexes to the right."""
     widths = [max(len(line[at]) for line in (head, *rows)) for at in range(len(head))]
