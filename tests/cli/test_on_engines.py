@@ -114,7 +114,7 @@ def test_engine_options_become_the_engine_s_values(tmp_path: Path) -> None:
     ray = engine_of(
         "ray",
         8,
-        ["gpus=0.5", "py_files=a.py,b", f"runtime_env={tmp_path / 'env.yaml'}", "runtime_env.working_dir=."],
+        ["gpus=0.5", "py_files=a.py,b,", f"runtime_env={tmp_path / 'env.yaml'}", "runtime_env.working_dir=."],
     )
     spark = engine_of("spark", None, ["master=yarn", 'conf={"a": "1"}', "conf.spark.executor.memory=8g"])
 

@@ -133,7 +133,7 @@ def engine(name: str, workers: int | None, options: Sequence[str] | None) -> lak
 
 def _value(key: str, text: str, kind: Any) -> Any:
     if get_origin(kind) is tuple:
-        return tuple(text.split(","))
+        return tuple(filter(None, text.split(",")))
     try:
         return kind(text) if kind in (int, float) else text
     except ValueError as error:

@@ -10,7 +10,7 @@ import typer
 
 from laketag.cli import text
 from laketag.cli.options import Json, StorageOptions, Uri, store_options
-from laketag.cli.printing import print_json
+from laketag.cli.printing import print_json, tell
 from laketag.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ _Compact = Annotated[
     typer.Option("--compact", help="First write small and half-deleted fragments again, with their images."),
 ]
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_NEVER = timedelta(days=365_000)
+"""An age that no version has, and that can be taken from any date."""
 
 
 def index(
@@ -79,17 +81,16 @@ def clean(
     if as_json:
         print_json(report.to_json())
         return
-    for line in _told(report):
-        typer.echo(line)
+    tell(_told(report))
 
 
 def _age(given: str) -> timedelta:
-    match = re.fullmatch(r"(\d+)([dhms]?)", given)
+    match = re.fullmatch(r"(\d{1,9})([dhms]?)", given)
     if match is None or (not match[2] and int(match[1])):
         raise WrongUsage(
             f"--older-than {given} is no age; give a number with its unit, as 14d, 12h or 30m, or 0"
         )
-    return timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})
+    return min(timedelta(**{_UNITS[match[2] or "s"]: int(match[1])}), _NEVER)
 
 
 def _told(report: laketag.CleanReport) -> list[str]:
