@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,15 @@ def test_what_is_staged_after_a_compaction_was_followed_is_followed_as_well(tmp_
 
     assert lance.dataset(uri).count_rows("SHA is null") == 0
     assert len(predicted(counted)) == 59
+
+
+def test_staged_labels_outlast_a_compaction_after_which_old_versions_are_cleaned_away(line: Line) -> None:
+    line.tag(stage_only=True)
+    writers.compact(line.uri)
+    lance.dataset(line.uri).cleanup_old_versions(timedelta(0))
+
+    report = line.tag()
+
+    assert report.computed == 0
+    assert line.labels() == {image: sha_of(image) for image in line.images()}
+    assert line.predicted_twice() == set()

@@ -36,7 +36,8 @@ def follow(
 
     Rows of a compacted fragment are the live rows of the old ones, in their order, so that a label's new
     place is counted. Rows that an update moved are found by the digest of what was read for them, which
-    also says that nothing of it changed. Where the history was cleaned away the labels stay where they are.
+    also says that nothing of it changed; so are those of a compaction where the version before it was cleaned
+    away. Where the compaction itself was, the labels stay where they are.
 
     Args:
         dataset: at the version up to which to follow.
@@ -86,6 +87,7 @@ class Moved:
         try:
             self.index = self.index.plus(self._counted(rewrite))
         except DatasetError:  # the version before it was cleaned away
+            self.doubtful |= {rows.source for rows in rewrite.new}
             return
         self.compacted |= {rows.source for rows in rewrite.old}
 
