@@ -14,7 +14,8 @@
     │   └── ShardRefused          a source that is not read on purpose (pipe:), or a bad option
     ├── TaggerError               the taggers
     │   ├── UnknownTagger         a name that is neither built in nor importable
-    │   └── BadTagger             a tagger whose definition, parameters or weights are wrong
+    │   ├── BadTagger             a tagger whose definition, parameters or weights are wrong
+    │   └── DeviceLost            a device that refuses all further work of its process
     ├── EngineError               where tasks run
     │   ├── WorkerLost            a worker that died more often than the engine retries
     │   └── TaskFailed            a task that raised in its worker
@@ -87,6 +88,10 @@ class UnknownTagger(TaggerError):
 
 class BadTagger(TaggerError):
     """A tagger whose definition, parameters or weights are wrong."""
+
+
+class DeviceLost(TaggerError):
+    """A device refuses all further work of this process; a new process may use it again."""
 
 
 class EngineError(LaketagError):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
+from laketag.errors import DeviceLost
 from laketag.taggers import Pipeline, Row
 
 _COLUMNS = pa.schema([("BYTES", pa.int64())])
@@ -148,3 +149,22 @@ def test_every_way_to_say_that_memory_does_not_suffice_is_understood(error: Call
 
     assert all(row["GIVEN_ERROR"] is None for row in run(Small(), 12))
     assert sizes == [4, 2, 2, 2, 2, 2, 2]
+
+
+class Broken:
+    """A model whose device refuses all work: where it is asked for, or where it is waited for."""
+
+    def __init__(self, where: str) -> None:
+        if where != "predict":
+            self.begin = lambda batch: self.predict if where == "wait" else self.predict(batch)
+
+    def predict(self, batch: list[bytes] | None = None) -> pa.RecordBatch:
+        raise RuntimeError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`")
+
+
+@pytest.mark.parametrize("where", ["predict", "begin", "wait"])
+def test_a_device_that_is_lost_is_no_fault_of_the_rows(where: str) -> None:
+    with pytest.raises(
+        DeviceLost, match=r"tagger given lost its device .*device-side assert triggered Compile"
+    ):
+        run(Broken(where), 10)

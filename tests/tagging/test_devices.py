@@ -14,12 +14,13 @@ import pyarrow as pa
 import pytest
 from tests.fakes import RaisesOn, SlowTagger
 
+import here
 import laketag
-from datasets import image, make
+from datasets import image, make, staged_files
 from laketag.engines import place
 from laketag.engines.local import Local
 from laketag.engines.protocol import Progress
-from laketag.errors import WrongUsage
+from laketag.errors import DeviceLost, WrongUsage
 from laketag.taggers.pipeline import cores
 from laketag.taggers.rows import Stats
 from laketag.tagging.settings import TagSettings
@@ -212,3 +213,63 @@ def test_workers_share_the_machines_cores_and_wait_asleep(tmp_path: Path) -> Non
 
     (row, *_) = lance.dataset(str(tmp_path / "d")).to_table(columns=["CORES", "WAITING"]).to_pylist()
     assert row == {"CORES": max(1, cores() // 2), "WAITING": "PASSIVE"}
+
+
+@dataclass(frozen=True)
+class Loses:
+    """SIZE: the number of bytes. On one row its device is lost, for its process or, with a file, for good."""
+
+    marker: bytes
+    broken: str = ""
+    name: ClassVar[str] = "loses"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("SIZE", pa.int64())])
+    batch_size: ClassVar[int] = 2
+
+    def load(self, device: str) -> Any:
+        return LosesModel(self.marker, self.broken)
+
+
+@dataclass
+class LosesModel:
+    marker: bytes
+    broken: str
+    is_lost: bool = False
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        self.is_lost |= self.marker in batch or os.path.exists(self.broken)
+        if self.is_lost:
+            if self.broken:
+                Path(self.broken).touch()
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return pa.record_batch([pa.array(map(len, batch), pa.int64())], schema=Loses.columns)
+
+
+def test_a_row_on_which_the_device_is_lost_fails_alone_and_no_row_after_it(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=24, rows_per_fragment=24)
+
+    laketag.tag(str(tmp_path / "d"), [Loses(image(9))], settings=TagSettings(chunk_rows=4))
+
+    rows = lance.dataset(str(tmp_path / "d")).to_table(columns=["number", "SIZE", "LOSES_ERROR"]).to_pylist()
+    assert [row["number"] for row in rows if row["SIZE"] is None] == [9]
+    assert rows[9]["LOSES_ERROR"].startswith(
+        "tagger loses lost its device (RuntimeError: CUDA error: device-"
+    )
+
+
+def test_a_device_that_is_lost_on_every_row_ends_the_run(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=24, rows_per_fragment=24)
+    before = staged_files(tmp_path / "d")
+
+    with pytest.raises(DeviceLost, match="tagger loses lost its device"):
+        here.tag(str(tmp_path / "d"), [Loses(image(0))])
+    assert staged_files(tmp_path / "d") == before
+
+    # It has worked, and breaks for good: neither the row nor a new process is to blame.
+    with pytest.raises(DeviceLost, match="tagger loses lost its device"):
+        laketag.tag(
+            str(tmp_path / "d"),
+            [Loses(image(9), str(tmp_path / "broken"))],
+            settings=TagSettings(chunk_rows=2),
+        )
+    assert "SIZE" not in lance.dataset(str(tmp_path / "d")).schema.names

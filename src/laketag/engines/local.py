@@ -19,7 +19,7 @@ import cloudpickle
 
 from laketag.engines.answering import Answer, packed, packed_task, value_of
 from laketag.engines.protocol import Workers, require_some, unheard
-from laketag.errors import EngineError, WorkerLost
+from laketag.errors import EngineError, LaketagError, WorkerLost
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -125,7 +125,7 @@ class _Pool:
                 continue
             answer: Answer = cloudpickle.loads(said)
             if answer.is_cut:
-                self._replace(worker)
+                self._replace(worker, answer.error)
                 continue
             self._give(worker)
             yield answer
@@ -133,11 +133,11 @@ class _Pool:
             del self.busy[worker.connection]
             self._replace(worker)
 
-    def _replace(self, dead: _Worker) -> None:
+    def _replace(self, dead: _Worker, said: LaketagError | None = None) -> None:
         dead.connection.close()
         code = dead.process.wait()
         if self.tried[dead.index] >= self.tries:
-            raise WorkerLost(f"the worker died ({_cause(code)})")
+            raise WorkerLost(f"the worker died ({said or _cause(code)})")
         self.lost += 1
         self.waiting.appendleft(dead.index)
         self.start(dead.number)

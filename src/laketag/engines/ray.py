@@ -298,7 +298,7 @@ class _Crew:
                 continue
             answer = heard(said)
             if answer.is_cut:
-                self._replace(ref, "it was told to stop")
+                self._replace(ref, str(answer.error or "it was told to stop"))
                 continue
             self._give(self.busy.pop(ref))
             yield answer

@@ -109,6 +109,9 @@ class Pipeline:
         can be. Rows in, rows out: a row that fails has null labels and a reason. Where `stop` cuts
         a chunk, what it has so far is yielded, with `is_whole` false, and the run ends. Exceptions of
         `chunks` are raised here, after the chunks before them. Once it is closed, nothing is read.
+
+        Raises:
+            DeviceLost: a model's device refuses all further work.
         """
         started = perf_counter()
         try:
@@ -167,6 +170,7 @@ def predict(
     Raises:
         UnknownTagger: no tagger has the name.
         BadTagger: the tagger reads other columns than the image, or does not load.
+        DeviceLost: its device refuses all further work.
     """
     tagger = find_or_check(tagger)
     others = [role for role in tagger.reads if role not in (IMAGE, BYTES)]

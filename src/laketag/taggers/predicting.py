@@ -11,10 +11,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as kinds
 
+from laketag.errors import DeviceLost
 from laketag.taggers.protocol import Model, Tagger
 from laketag.taggers.rows import Stats, reason
 
 _OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "can't allocate memory", "bad_alloc")
+# With these CUDA refuses all further work of a process: what fails from then on says nothing of its row.
+_LOST = (
+    "device-side assert",
+    "hardware stack error",
+    "illegal instruction",
+    "illegal memory access",
+    "invalid program counter",
+    "launch timed out",
+    "misaligned address",
+    "uncorrectable ecc error",
+    "unspecified launch failure",
+)
 
 
 class ResultError(Exception):
@@ -84,7 +97,7 @@ class Predictor:
         try:
             return Begun(values, self._begin(list(values)))
         except Exception as error:  # a model raises anything at all
-            return Begun(values, failed=_of(error))
+            return Begun(values, failed=self._failure(error))
         finally:
             self._stats.predict_seconds += perf_counter() - before
 
@@ -127,14 +140,17 @@ class Predictor:
         except ResultError as error:
             return _Tried(error=str(error))
         except Exception as error:  # a model raises anything at all
-            return _of(error)
+            return self._failure(error)
         finally:
             self._stats.predict_seconds += perf_counter() - before
 
-
-def _of(error: Exception) -> _Tried:
-    # What is known of the error, not the error: its traceback would keep the batch's memory.
-    return _Tried(error=reason(error), is_memory=_is_out_of_memory(error))
+    def _failure(self, error: Exception) -> _Tried:
+        if any(sign in str(error).lower() for sign in _LOST):
+            raise DeviceLost(
+                f"tagger {self.tagger.name} lost its device ({reason(error)}); a new process may use it again"
+            ) from error
+        # What is known of the error, not the error: its traceback would keep the batch's memory.
+        return _Tried(error=reason(error), is_memory=_is_out_of_memory(error))
 
 
 def fitted(result: object, schema: pa.Schema, *, rows: int) -> pa.RecordBatch:

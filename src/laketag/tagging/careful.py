@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from laketag.engines import stopping
 from laketag.engines.local import Local
-from laketag.errors import WorkerLost
+from laketag.errors import DeviceLost, WorkerLost
 from laketag.lake.dataset import open_dataset
 from laketag.taggers.digest import input_digest
 from laketag.taggers.protocol import Tagger, failed_values, label_schema
@@ -53,8 +53,13 @@ def carefully(labelling: Labelling, chunk: Chunk, wanted: Wanted) -> list[Labels
 
 
 def _in_pieces(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
-    """Label the rows in a process; whenever it dies, in another one, which gets what killed it in halves."""
+    """Label the rows in a process; whenever it dies, in another one, which gets what killed it in halves.
+
+    Raises:
+        DeviceLost: whatever the row.
+    """
     found: list[list[Labels]] = []
+    failed = 0
     waiting = deque([wanted])
     while waiting and not stopping.requested():
         try:
@@ -63,14 +68,17 @@ def _in_pieces(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
                 waiting.popleft()
                 if stopping.requested():
                     break
-        except WorkerLost as lost:
+        except (WorkerLost, DeviceLost) as lost:
             if stopping.requested():
                 break  # the process was told to stop as well, and that was all
             guilty = waiting.popleft()
-            if len(guilty.addresses) == 1:
-                found.append(_failed(label, guilty, lost))
-            else:
+            if len(guilty.addresses) > 1:
                 waiting.extendleft(reversed(_halves(guilty)))
+                continue
+            if isinstance(lost, DeviceLost) and failed == len(found) > 0:
+                raise  # one row after the other, and none that went well: it is not the rows
+            found.append(_failed(label, guilty, lost))
+            failed += 1
     return found
 
 
@@ -79,7 +87,7 @@ def _halves(wanted: Wanted) -> list[Wanted]:
     return [wanted.part(0, rows // 2), wanted.part(rows // 2, rows)]
 
 
-def _failed(label: LabelRows, wanted: Wanted, lost: WorkerLost) -> list[Labels]:
+def _failed(label: LabelRows, wanted: Wanted, lost: WorkerLost | DeviceLost) -> list[Labels]:
     dataset = open_dataset(label.labelling.location, label.labelling.version)
     (row,) = label.labelling.rows(dataset, label.chunk, wanted)
     takers = range(len(wanted.by_job)) if row.wanted_by is None else row.wanted_by

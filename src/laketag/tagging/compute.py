@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laketag.engines import stopping
+from laketag.errors import DeviceLost
 from laketag.lake.patience import explained
 from laketag.lake.reading import scan
 from laketag.taggers.rows import Labels, Row
@@ -55,6 +56,12 @@ class Compute(Labelling):
                 if chunk.key in begun and not stopping.requested():
                     work.markers[chunk.key] = begun[chunk.key]
                     work.stage(chunk, carefully(self, chunk, work.wanted(chunk)))
+        except DeviceLost:
+            if pipeline.stats.predicted:  # else it is the model, or the card, and not a row
+                # As where a row kills the process: another gets the task, and finds these chunks marked.
+                work.markers.clear()
+                stopping.request()
+            raise
         finally:
             work.end()
         done = work.done(dataset.io_stats_incremental().read_bytes)
