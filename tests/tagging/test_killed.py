@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import lance
+import pyarrow as pa
 import pytest
 
-from datasets import make, staged_files
+from datasets import image, make, staged_files
 from fakes import CountingTagger, ToldWithItsWorker, predicted
 from laketag.engines.local import Local
 from laketag.tagging.run import tag
@@ -148,3 +151,40 @@ def test_a_row_that_was_tried_apart_when_all_were_told_to_stop_is_not_to_blame(t
 
     assert report.errors == ()
     assert lance.dataset(str(tmp_path / "data")).count_rows("BYTES is null") == 0
+
+
+@dataclass(frozen=True)
+class Dangerous:
+    """BYTES; of its first calls on a row one kills its process, and one its process and the worker above."""
+
+    row: bytes
+    folder: str
+    name: ClassVar[str] = "dangerous"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("BYTES", pa.int64())])
+
+    def load(self, device: str) -> Any:
+        return self
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        if self.row in batch:
+            called = Path(self.folder, "called")
+            with called.open("a") as file:
+                file.write(f"{os.getppid()}\n")
+            calls = len(called.read_text().split())
+            if calls == 2:
+                os.kill(os.getppid(), signal.SIGTERM)
+                time.sleep(0.3)
+            if calls <= 2:
+                os.abort()
+        return pa.record_batch([pa.array(map(len, batch), pa.int64())], schema=self.columns)
+
+
+def test_a_chunk_that_kills_is_still_computed_apart_after_its_worker_was_told_to_stop(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=8)
+
+    tag(str(tmp_path / "d"), [Dangerous(image(3), str(tmp_path))])
+
+    parents = (tmp_path / "called").read_text().split()
+    assert [parent == str(os.getpid()) for parent in parents] == [True, False, False]
+    assert lance.dataset(str(tmp_path / "d")).count_rows("BYTES is null") == 0

@@ -54,8 +54,10 @@ class Compute(Labelling):
             work.stage_beside(pipeline.run(new, most_seconds=_STAGE_SECONDS))
             for chunk in task.chunks:
                 if chunk.key in begun and not stopping.requested():
-                    work.markers[chunk.key] = begun[chunk.key]
-                    work.stage(chunk, carefully(self, chunk, work.wanted(chunk)))
+                    labels = carefully(self, chunk, work.wanted(chunk))
+                    if not stopping.requested():  # else it may have been cut, and is no less dangerous
+                        work.markers[chunk.key] = begun[chunk.key]
+                    work.stage(chunk, labels)
         except DeviceLost:
             if pipeline.stats.predicted:  # else it is the model, or the card, and not a row
                 # As where a row kills the process: another gets the task, and finds these chunks marked.
