@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import linecache
 import subprocess
 import sys
 import textwrap
@@ -332,3 +333,90 @@ def test_a_declared_identity_is_all_that_counts() -> None:
     assert said["digest"] == tagger_digest(one)
     assert said["version.pyarrow"] == pa.__version__
     assert "version.no-such-package" not in said
+
+
+@dataclass(frozen=True)
+class Backbone:
+    name: str
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Tower:
+    name: str
+    version: int = 1
+
+
+def test_a_parameter_that_is_a_dataclass_counts_with_its_kind_and_all_its_fields() -> None:
+    given = [Backbone("small"), Backbone("large"), Backbone("small", 2), Tower("small")]
+
+    assert len({tagger_digest(Changing(each)) for each in given}) == len(given)
+    assert tagger_digest(Changing(Backbone("small"))) == tagger_digest(Changing(Backbone("small")))
+
+
+def _one_class() -> Any:
+    class Made(Declared):
+        identity = None  # type: ignore[assignment]  # so that its code counts
+
+        def load(self, device: str) -> Any:
+            return 1
+
+    return Made("")
+
+
+def _another_class_of_the_same_name() -> Any:
+    class Made(Declared):
+        identity = None  # type: ignore[assignment]  # as above
+
+        def load(self, device: str) -> Any:
+            return 2
+
+    return Made("")
+
+
+def test_classes_of_one_name_that_are_made_in_two_functions_are_two() -> None:
+    assert tagger_digest(_one_class()) == tagger_digest(_one_class())
+    assert tagger_digest(_one_class()) != tagger_digest(_another_class_of_the_same_name())
+
+
+def _notebook(*cells: str) -> dict[str, Any]:
+    """Run cells as a notebook does: each has a source of its own, and all have the same names."""
+    names: dict[str, Any] = {"__name__": "notebook"}
+    for text in cells:
+        file = f"<cell {next(_names)}>"
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        exec(compile(text, file, "exec"), names)
+    return names
+
+
+CELLS = (
+    "import laketag.taggers as laketag, pyarrow as pa\nimport numpy as np\nSCALE = 2\nOTHER = 7\nx = 1\n",
+    "def times(value):\n    return value * SCALE\n",
+    "def helped(x):\n    return times(x)\n\n"
+    "@laketag.tagger(columns={'G': pa.float64()}, reads=('bytes',))\n"
+    "def glow(values):\n    return {'G': [float(np.float64(helped(len(v)))) for v in values]}\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_same"),
+    [
+        ("SCALE = 2", "SCALE = 3", False),
+        ("value * SCALE", "value + SCALE", False),
+        ("import numpy as np", "import math as np", False),
+        ("SCALE = 2", "SCALE = 2  # as before", True),
+        ("OTHER = 7", "OTHER = 8", True),
+        ("x = 1", "x = 2", True),
+    ],
+)
+def test_what_a_function_uses_of_other_cells_of_a_notebook_counts(old: str, new: str, is_same: bool) -> None:
+    assert any(old in cell for cell in CELLS)
+    before = tagger_digest(_notebook(*CELLS)["glow"])
+    after = tagger_digest(_notebook(*(cell.replace(old, new) for cell in CELLS))["glow"])
+
+    assert (before == after) == is_same
+
+
+def test_a_value_of_another_cell_that_has_no_lasting_text_asks_for_a_version() -> None:
+    with pytest.raises(BadTagger, match="version="):
+        tagger_digest(_notebook(CELLS[0].replace("SCALE = 2", "SCALE = object()"), *CELLS[1:])["glow"])

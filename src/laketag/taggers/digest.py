@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import hashlib
 import importlib.metadata
@@ -11,7 +12,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import PurePath
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import xxhash
 
 from laketag.errors import BadTagger
 from laketag.taggers.protocol import Tagger
-from laketag.taggers.syntax import meaning
+from laketag.taggers.syntax import meaning, names_beside
 
 _PACKAGES = ("laketag", "numpy", "pillow")
 _NO_IDENTITY = ("name", "reads", "columns", "batch_size", "chunk_rows", "version", "packages")
@@ -126,8 +127,9 @@ def canonical(value: object, within: tuple[object, ...] = ()) -> str:
         return str([canonical(element, within) for element in value])
     if isinstance(value, set | frozenset):
         return str(sorted(canonical(element, within) for element in value))
-    if dataclasses.is_dataclass(value):
-        return canonical(_fields(value), within)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return f"{type(value).__qualname__} {canonical(held, within)}"
     raise BadTagger(f"a {type(value).__name__} has no lasting text for the tagger's digest; give a `version`")
 
 
@@ -154,7 +156,35 @@ def _held(code: FunctionType | type) -> list[object]:
     if "<locals>" in code.__qualname__:
         # Two calls of what it stands in may have given it other ones.
         held += [*(code.__defaults__ or ()), *(code.__kwdefaults__ or {}).values()]
+    if others := _of_other_cells(code):
+        held.append(others)
     return held
+
+
+def _of_other_cells(code: FunctionType) -> dict[str, object]:
+    """Give what a function in a notebook uses of other cells, by name: its own cell does not tell."""
+    if "__file__" in code.__globals__:  # a module, whose source tells all of it
+        return {}
+    names, beside = _globals_of(code.__code__) & code.__globals__.keys(), names_beside(code)
+    found = {name: code.__globals__[name] for name in names}
+    # A function that stands beside may use other cells in turn.
+    return {
+        name: _or_its_name(value, code.__module__)
+        for name, value in found.items()
+        if name not in beside or isinstance(value, FunctionType)
+    }
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    steps = dis.get_instructions(code)
+    used = {str(step.argval) for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return used.union(*(_globals_of(each) for each in code.co_consts if isinstance(each, CodeType)))
+
+
+def _or_its_name(value: object, module: str) -> object:
+    """Give a module, and what another module defines, by its name: what it does is not looked into."""
+    home, name = getattr(value, "__module__", ""), getattr(value, "__name__", None)
+    return value if name is None or home == module else f"{home}.{name}"
 
 
 def _written(kind: type) -> Iterator[FunctionType]:
@@ -168,11 +198,11 @@ def _written(kind: type) -> Iterator[FunctionType]:
             yield method
 
 
-def _fields(value: object) -> dict[str, Any]:
-    if dataclasses.is_dataclass(value):
-        found = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+def _fields(tagger: object) -> dict[str, Any]:
+    if dataclasses.is_dataclass(tagger):
+        found = {field.name: getattr(tagger, field.name) for field in dataclasses.fields(tagger)}
     else:
-        found = dict(vars(value))
+        found = dict(vars(tagger))
     return {name: found[name] for name in sorted(found) if name not in _NO_IDENTITY}
 
 

@@ -39,22 +39,36 @@ def meaning(code: FunctionType | type) -> str | None:
 
     The same for another comment, docstring, layout or file name; another for a changed constant or helper.
     """
-    try:
-        with _PARSING:  # to find a class, `inspect` parses
-            lines, _ = inspect.findsource(code)
-        source = _parsed("".join(lines), code.__module__)
-    except (OSError, TypeError, SyntaxError):
+    found = _found(code)
+    if found is None:
         return None
-    start = _definition(source, code)
+    source, before = found
+    start = _definition(source, code.__name__, before)
     if start is None:
         return None
     texts = [_text(start), *sorted(_reached(source, start))]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
+def names_beside(code: FunctionType) -> set[str]:
+    """Give the names that are bound where a function stands: in its module, or its cell of a notebook."""
+    found = _found(code)
+    return set(found[0].bindings) if found is not None else set()
+
+
 def meaning_of_file(path: Path) -> str:
     """Digest a whole Python file by its syntax tree."""
     return hashlib.sha256(_text(_tree(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+
+
+def _found(code: FunctionType | type) -> tuple[Source, int] | None:
+    """Give the source in which something is defined, and how many lines stand before."""
+    try:
+        with _PARSING:  # to find a class, `inspect` parses
+            lines, before = inspect.findsource(code)
+        return _parsed("".join(lines), code.__module__), before
+    except (OSError, TypeError, SyntaxError):
+        return None
 
 
 def _tree(text: str) -> ast.Module:
@@ -79,14 +93,10 @@ def _parsed(text: str, name: str) -> Source:
     return Source(name, package, tree, bindings)
 
 
-def _definition(source: Source, code: FunctionType | type) -> ast.stmt | None:
-    found = [n for n in ast.walk(source.tree) if isinstance(n, _Definition) and n.name == code.__name__]
-    if isinstance(code, FunctionType):
-        first = code.__code__.co_firstlineno
-        # The first line of a decorated function is its decorator's, which is no longer in the tree.
-        found = [n for n in found if n.lineno >= first]
-    elif "<locals>" not in code.__qualname__:
-        found = [n for n in found if n in source.tree.body] or found
+def _definition(source: Source, name: str, before: int) -> ast.stmt | None:
+    """Find the first definition of a name after so many lines: its decorators may not be in the tree."""
+    named = (n for n in ast.walk(source.tree) if isinstance(n, _Definition) and n.name == name)
+    found = [node for node in named if node.lineno > before]
     return min(found, key=lambda node: node.lineno, default=None)
 
 
