@@ -75,3 +75,35 @@ def test_rows_of_the_sample_that_fail_are_counted(tmp_path: Path) -> None:
     assert told is not None
     assert told.sampled == 36  # all but the batch to warm up with
     assert told.sampled_failed == 10  # 30 to 39
+
+
+def test_the_sample_is_of_rows_that_lack_labels_wherever_they_lie(tmp_path: Path) -> None:
+    make(tmp_path, rows=400)
+    settings = TagSettings(dry_run=True, chunk_rows=10)
+
+    told = tag(str(tmp_path), [SlowTagger(0)], rows=Rows(where="number >= 390"), settings=settings).estimate
+
+    assert told is not None
+    assert (told.rows, told.sampled) == (10, 10)
+    assert told.bytes == sum(len(image(number)) for number in range(390, 400))
+
+
+def test_rows_that_only_seem_to_have_changed_are_nothing_to_reckon_with(tmp_path: Path) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [SlowTagger(0)])
+    lance.dataset(str(tmp_path)).update({"number": "number + 1000"})
+
+    assert tag(str(tmp_path), [SlowTagger(0)], settings=DRY).estimate is None
+
+
+def test_a_slice_is_reckoned_with_its_own_rows(tmp_path: Path) -> None:
+    make(tmp_path, rows=400)
+
+    def rows(part: int) -> int:
+        settings = TagSettings(dry_run=True, chunk_rows=10, slice=(part, 2))
+        told = tag(str(tmp_path), [SlowTagger(0)], settings=settings).estimate
+        assert told is not None
+        return told.rows
+
+    assert rows(1) + rows(2) == 400
+    assert 100 < rows(1) < 300

@@ -167,7 +167,7 @@ def _slice(text: str | None) -> tuple[int, int] | None:
 
 def _told(report: laketag.TagReport, *, dry_run: bool, stage_only: bool) -> list[str]:
     if dry_run:
-        missing = report.rows - report.skipped
+        missing = report.rows - report.skipped if report.estimate is None else report.estimate.rows
         return [
             f"{report.uri}: {missing:,} of {text.count(report.rows, 'row')} would be tagged; nothing done",
             f"columns  {', '.join(report.columns)}",

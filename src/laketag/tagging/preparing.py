@@ -69,6 +69,8 @@ class Run:
     tasks: tuple[Task, ...] = ()
     staged: tuple[Index, ...] = ()
     """For each job, what an earlier, broken run left."""
+    share: float = 1.0
+    """Of the rows of all slices, about those of this one."""
 
     @property
     def compute(self) -> Compute:
@@ -172,10 +174,11 @@ def plan(seen: Look, settings: TagSettings, *, counts_staged: bool = True) -> Ru
     ranges = {reads: ranges_of(dataset, reads) for reads in {job.reads for job in jobs}}
     sources = [{part.fragment: part.source for part in ranges[job.reads]} for job in jobs]
     chunk_rows = _chunk_rows([job.tagger for job in jobs], settings)
-    every = chunks_of(ranges[jobs[0].reads], chunk_rows, seen.end)
+    every = list(chunks_of(ranges[jobs[0].reads], chunk_rows, seen.end))
     chunks = [chunk for chunk in every if is_in_slice(chunk.key, settings.slice)]
     tasks = tuple(_task(group, known, seen.suspects, sources) for group in grouped(chunks))
-    return Run(seen, tasks, own)
+    share = sum(chunk.rows for chunk in chunks) / max(1, sum(chunk.rows for chunk in every))
+    return Run(seen, tasks, own, share)
 
 
 def inputs_of(

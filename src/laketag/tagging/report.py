@@ -15,7 +15,7 @@ class Estimate:
     """What a run would take, from a sample of its rows."""
 
     rows: int
-    """Rows to compute; those that a broken run staged are not counted."""
+    """Rows to compute, of a slice about its share; those that a broken run staged are not counted."""
     bytes: int
     """Of what the taggers read of them."""
     tasks: int
@@ -95,7 +95,7 @@ class TagReport:
     speed: Speed | None = None
     """Where the workers' time went; None where nothing was computed."""
     estimate: Estimate | None = None
-    """Of a dry run: what the run would take; None where there is nothing to do."""
+    """Of a dry run: what the run would take; None where there is nothing to do, or to reckon from."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as `laketag tag --json` prints it."""

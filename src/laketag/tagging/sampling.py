@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain, islice
-from typing import TYPE_CHECKING
+from itertools import chain, islice, pairwise
+from math import inf
 
 from laketag.engines import stopping
 from laketag.engines.protocol import Engine, workers_of
@@ -22,9 +22,6 @@ from laketag.tagging.preparing import Run
 from laketag.tagging.report import Estimate
 from laketag.tagging.speed import speed_of
 from laketag.tagging.task import Task
-
-if TYPE_CHECKING:
-    from laketag.lake.dataset import LanceDataset
 
 _BATCHES = 8
 _LEAST_ROWS = 64
@@ -45,28 +42,33 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Sample:
-    """The function that the engine runs: some rows of a task labelled, timed and forgotten."""
+    """The function that the engine runs: some rows of some tasks labelled, timed and forgotten."""
 
     compute: Compute
 
-    def __call__(self, task: Task) -> Sampled:
-        """Warm up on a batch, then label some more, for a while at most."""
-        compute = self.compute
+    def __call__(self, tasks: Sequence[Task]) -> Sampled:
+        """Warm up on a batch of rows that lack labels, then label some more, for a while at most."""
+        compute, until = self.compute, inf
         started = time.perf_counter()
+
+        def stop() -> bool:
+            return stopping.requested() or time.perf_counter() > until
+
         pipeline = Pipeline(
             [job.tagger for job in compute.jobs],
             device=compute.device,
             threads=compute.threads,
             batch_size=compute.batch_size,
-            stop=lambda: stopping.requested() or time.perf_counter() > until,
+            stop=stop,
         )
         if compute.cores is not None:
             pipeline.share(compute.cores)
         loaded = time.perf_counter()
-        until = loaded + _SECONDS
         batch = compute.batch_size or max(batch_size_of(job.tagger) for job in compute.jobs)
         sizes: list[int] = []
-        rows = self._rows(dataset_at(compute.location, compute.version), task, sizes)
+        rows = self._rows(tasks, sizes, stop)
+        found = [*islice(rows, 1)]  # however long that takes: the run will look through these chunks as well
+        rows, until = chain(found, rows), time.perf_counter() + _SECONDS
         first = _run(pipeline, islice(rows, batch))
         # A batch that took all the time is all that there is to go by, first calls and all.
         then = _run(pipeline, islice(rows, max(_LEAST_ROWS, _BATCHES * batch)))
@@ -74,31 +76,38 @@ class Sample:
         mean = sum(sizes) / max(1, len(sizes))
         return Sampled(labelled, failed, stats.seconds, loaded - started, mean, stats)
 
-    def _rows(self, dataset: LanceDataset, task: Task, sizes: list[int]) -> Iterator[Row]:
-        work = Work(self.compute, dataset, task)
-        wanted = ((chunk, work.wanted(chunk)) for chunk in task.chunks)
-        found = (self.compute.rows(dataset, chunk, one) for chunk, one in wanted if len(one.addresses))
-        for row in chain.from_iterable(found):
-            sizes.append(sum(map(size_of, row.inputs.values())))
-            yield row
+    def _rows(self, tasks: Sequence[Task], sizes: list[int], stop: Callable[[], bool]) -> Iterator[Row]:
+        dataset = dataset_at(self.compute.location, self.compute.version)
+        chunks = ((Work(self.compute, dataset, task), chunk) for task in tasks for chunk in task.chunks)
+        for work, chunk in chunks:
+            if stop():
+                return
+            wanted = work.wanted(chunk)
+            if len(wanted.addresses):
+                for row in self.compute.rows(dataset, chunk, wanted):
+                    sizes.append(sum(map(size_of, row.inputs.values())))
+                    yield row
 
 
-def estimate(run: Run, engine: Engine, price_per_hour: float | None = None) -> Estimate:
+def estimate(run: Run, engine: Engine, price_per_hour: float | None = None) -> Estimate | None:
     """Time a sample on every worker at once, as they will share the machine, and reckon from it.
 
+    Returns None where no row was labelled: there is none, or a batch takes longer than the sample.
+
     Raises:
-        Interrupted: Ctrl-C, or a worker was told to stop.
+        Interrupted: Ctrl-C.
     """
     workers = min(workers_of(engine), len(run.tasks))
-    spread = [run.tasks[number * len(run.tasks) // workers] for number in range(workers)]
+    cuts = [number * len(run.tasks) // workers for number in range(workers + 1)]
+    shares = [run.tasks[start:stop] for start, stop in pairwise(cuts)]
     try:
-        sampled = list(engine.run(Sample(run.compute), spread))
+        sampled = [one for one in engine.run(Sample(run.compute), shares) if one.rows]
     except KeyboardInterrupt:
         raise Interrupted("stopped before the sample was timed; nothing was written") from None
-    if not any(one.rows for one in sampled):
-        raise Interrupted("a worker was told to stop before the sample was timed; nothing was written")
-    rows = max(0, run.look.missing - run.compute.staging(0).rows_staged())
-    rate = sum(one.rows / one.seconds for one in sampled if one.rows) * workers / len(sampled)
+    if not sampled:
+        return None
+    rows = round(run.share * max(0, run.look.missing - run.compute.staging(0).rows_staged()))
+    rate = sum(one.rows / one.seconds for one in sampled) * workers / len(sampled)
     seconds = max(one.load_seconds for one in sampled) + rows / rate
     return Estimate(
         rows=rows,
