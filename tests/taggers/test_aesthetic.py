@@ -25,7 +25,7 @@ from laketag.taggers import find, predict, provenance, tagger_digest
 from laketag.taggers.aesthetic import COMMIT, Aesthetic
 from laketag.taggers.protocol import settled
 from laketag.taggers.scoring import PUBLISHED_SHA256, labels
-from laketag.taggers.weights import downloaded
+from laketag.taggers.weights import commit_of, downloaded
 from programs import environment
 from siglips import DIMENSION, SIDE, encoder, head
 
@@ -436,3 +436,48 @@ def test_the_preprocessed_image_is_small(tagger: Aesthetic, images: list[bytes])
     prepared = tagger.load("cpu").prepare({"image": Image.open(io.BytesIO(images[0])).convert("RGB")})
 
     assert (prepared.dtype, prepared.shape) == (np.uint8, (SIDE, SIDE, 3))
+
+
+def test_of_weights_of_several_kinds_those_that_are_loaded_are_digested(
+    tagger: Aesthetic, images: list[bytes], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(tagger.encoder, tmp_path / "parts"))
+    part = (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    tensors = load_file(part)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, part.name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "pytorch_model.bin").write_bytes(b"those of an earlier day")
+    parts = replace(tagger, encoder=str(folder))
+    before, found = tagger_digest(parts), scores(parts, images[:1])
+
+    save_file({name: tensor * 2 for name, tensor in tensors.items()}, part, {"format": "pt"})
+
+    assert found == scores(tagger, images[:1])
+    assert scores(parts, images[:1]) != found
+    assert tagger_digest(parts) != before
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"what?\r\n\r\n"], ids=["cut off", "no HTTP"]
+)
+def test_an_answer_that_breaks_off_or_is_none_is_named(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer() -> None:
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+
+        with pytest.raises(BadTagger, match=r"the hub cannot be reached for org/tiny \(."):
+            commit_of("org/tiny", "main")
+        with pytest.raises(BadTagger, match=r"head.pth cannot be reached \(."):
+            downloaded(f"{address}/head.pth", "2" * 64)
+        thread.join()

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def downloaded(address: str, sha256: str) -> Path:
     try:
         with urllib.request.urlopen(address, timeout=_PATIENCE) as answer:
             content = answer.read()
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise BadTagger(
             f"{address} cannot be reached ({_line(error)}); download it elsewhere and give its path"
         ) from error
@@ -174,7 +175,7 @@ def _asked(model: str, revision: str) -> dict[str, Any]:
             f"the hub has no model {model} at {revision}, or does not show it to you (HTTP {error.code}); "
             "check its name, or give a local folder"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise BadTagger(
             f"the hub cannot be reached for {model} ({_line(error)}); give a local folder, "
             "or run once where there is a network"
@@ -183,16 +184,15 @@ def _asked(model: str, revision: str) -> dict[str, Any]:
 
 
 def _weights(folder: Path) -> Sequence[Path]:
-    """List the weights' files, none where one is missing."""
-    files = [folder / name for name in _WHOLE]
-    for file in files:
-        if file.is_file():
-            return [file]
+    """List the weights' files, of several kinds those that are loaded, none where one is missing."""
+    whole, old = (folder / name for name in _WHOLE)
+    if whole.is_file():
+        return [whole]
     if (folder / _INDEX).is_file():
         parts = sorted(set(json.loads((folder / _INDEX).read_text())["weight_map"].values()))
         files = [folder / part for part in parts]
         return files if all(file.is_file() for file in files) else []
-    return []
+    return [old] if old.is_file() else []
 
 
 @lru_cache(maxsize=64)
