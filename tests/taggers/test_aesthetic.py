@@ -252,6 +252,7 @@ def test_a_draft_decodes_large_photographs_smaller_and_gives_nearly_the_same_pix
         ("dtype", {"dtype": "fp8"}, "give fp32 or bf16"),
         ("revision of a folder", {"revision": "main"}, "no revision"),
         ("device", {"device": "abacus"}, "is no device"),
+        ("no device for it", {"device": "meta"}, "does not run on meta"),
         ("no GPU", {"device": "cuda:9"}, "there is no cuda:9 here"),
     ],
 )
@@ -481,3 +482,18 @@ def test_an_answer_that_breaks_off_or_is_none_is_named(said: bytes, monkeypatch:
         with pytest.raises(BadTagger, match=r"head.pth cannot be reached \(."):
             downloaded(f"{address}/head.pth", "2" * 64)
         thread.join()
+
+
+def test_fp32_is_rounded_to_ten_bits_on_no_gpu(tagger: Aesthetic, images: list[bytes]) -> None:
+    import torch
+
+    model, before, seen = tagger.load("cpu"), torch.backends.cudnn.allow_tf32, []
+    model._encoder._model.register_forward_pre_hook(
+        lambda module, args: seen.append(torch.backends.cudnn.allow_tf32)
+    )
+
+    model.predict([model.prepare({"image": Image.open(io.BytesIO(images[0])).convert("RGB")})])
+
+    assert seen == [False]
+    assert before
+    assert torch.backends.cudnn.allow_tf32

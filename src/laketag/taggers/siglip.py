@@ -97,9 +97,13 @@ class Encoder:
         return pooled
 
     def _pooled(self, pixels: Any) -> Any:
+        import torch
+
         # Before the model's own dtype: in bfloat16 the levels of a pixel would be rounded twice.
         levels = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        return self._model(pixel_values=levels).pooler_output.float()
+        # A GPU's convolutions would round fp32 to ten bits, so that scores were not those of a CPU.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return self._model(pixel_values=levels).pooler_output.float()
 
 
 class CudaEncoder(Encoder):
@@ -125,12 +129,8 @@ class CudaEncoder(Encoder):
         """Start on a batch; the function that is returned waits for its vectors."""
         import torch
 
-        try:
-            with torch.inference_mode(), torch.cuda.device(self._device):
-                return self._begun(images)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()  # halves of the batch shall find what it took
-            raise
+        with torch.inference_mode(), torch.cuda.device(self._device):
+            return self._begun(images)
 
     def _begun(self, images: list[Pixels]) -> Callable[[], Vectors]:
         import torch
@@ -175,6 +175,8 @@ def _device(torch: Any, name: str) -> Any:
         place = torch.device(name)
     except RuntimeError as error:
         raise BadTagger(f"{name!r} is no device; give cpu, cuda or cuda:0") from error
+    if place.type not in ("cpu", "cuda"):
+        raise BadTagger(f"the aesthetic model does not run on {name}; give cpu, cuda or cuda:0")
     if place.type == "cuda" and not torch.cuda.is_available():
         raise BadTagger(
             f"there is no {name} here: torch sees no GPU; give --device cpu, or install torch for CUDA"
