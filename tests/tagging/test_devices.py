@@ -165,6 +165,12 @@ def test_a_reader_that_is_slower_than_decoding_and_a_busy_device_are_told() -> N
     assert "more of them" in speed_of(device).advice  # type: ignore[union-attr]
 
 
+def test_a_device_that_waits_for_its_program_is_not_said_to_be_busy() -> None:
+    waiting = Stats(predicted=1, seconds=10, predict_seconds=9, busy_seconds=2, thread_seconds=20)
+
+    assert "larger --batch-size" in speed_of(waiting).advice  # type: ignore[union-attr]
+
+
 def test_progress_tells_how_it_goes_and_why_rows_fail(tmp_path: Path) -> None:
     make(tmp_path / "d", rows=160, rows_per_fragment=80)
     told: list[Progress] = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from laketag.taggers.rows import Stats
 
-# Threads that are at work for less of their time than this are not what holds a run up.
+# Threads, or a device, at work for less of the time than this are not what holds a run up.
 _BUSY = 0.6
 
 _ADVICE = {
@@ -50,5 +50,5 @@ def speed_of(stats: Stats) -> Speed | None:
     decoding = (stats.decode_seconds + stats.prepare_seconds) / stats.thread_seconds
     device = stats.busy_seconds / stats.seconds if stats.busy_seconds else None
     bound_by = "model" if model >= waiting else "decode" if decoding >= _BUSY else "read"
-    key = "device" if bound_by == "model" and device is not None else bound_by
+    key = "device" if bound_by == "model" and (device or 0.0) >= _BUSY else bound_by
     return Speed(bound_by, model, waiting, min(1.0, decoding), device, _ADVICE[key])
