@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -279,3 +279,26 @@ def test_every_row_is_predicted_once(tmp_path: Any) -> None:
     labelled(Pipeline([CountingTagger(str(tmp_path))], threads=4), values)
 
     assert predicted(tmp_path) == [sha_of(value or b"") for value in values]
+
+
+def test_many_threads_have_work_also_where_images_are_large() -> None:
+    at_once = [0, 0]
+    counting = threading.Lock()
+
+    @dataclass(frozen=True)
+    class Looking(Preparing):
+        reads: ClassVar[tuple[str, ...]] = ("image",)
+
+        def prepare(self, row: Any) -> int:
+            with counting:
+                at_once[0] += 1
+                at_once[1] = max(at_once)
+            time.sleep(0.05)
+            with counting:
+                at_once[0] -= 1
+            return 1
+
+    large = jpeg(1200, 1000)  # 4.8 MB decoded, a quarter of the budget
+    labelled(Pipeline([Looking()], budget_bytes=20 << 20, threads=16), [large] * 48)
+
+    assert 8 < at_once[1] <= 16

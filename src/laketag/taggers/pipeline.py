@@ -74,7 +74,7 @@ class Pipeline:
             threads: that decode and prepare; as many as there are cores where None.
             batch_size: rows in one `predict`, for every tagger; its own where None.
             stop: asked between batches; once true, the run ends after the batch at hand.
-            budget_bytes: of rows under way (raw, decoded, prepared), and of one batch.
+            budget_bytes: of one batch, and of rows under way (raw, decoded, prepared) for each four threads.
 
         Raises:
             BadTagger: not a tagger, clashing columns, or a model that does not load.
@@ -129,7 +129,9 @@ class Pipeline:
         key: Any = None
         given = perf_counter()
         stop = _Stop(self._stop)
-        with Feed(self._models, self._threads, budget=Budget(self._budget_bytes), stats=self.stats) as feed:
+        # More threads need more room: a large photograph takes a fifth of it, and the others would idle.
+        budget = Budget(self._budget_bytes * max(4, self._threads) // 4)
+        with Feed(self._models, self._threads, budget=budget, stats=self.stats) as feed:
             for event in feed.events(chunks, stop):
                 if isinstance(event, Started):
                     key, sheets = event.key, [Sheet(p, self._budget_bytes) for p in self._predictors]
