@@ -279,3 +279,11 @@ def test_labels_are_a_value() -> None:
 
     assert isinstance(labels, Labels)
     assert labels.batch.num_rows == len(labels.positions) == 2
+
+
+def test_a_tagger_around_another_one_may_give_what_that_gives() -> None:
+    class Around:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ByteLength(), name)
+
+    assert labelled(Pipeline([Around()]), [b"123"])[0]["BYTES"] == 3  # type: ignore[list-item]

@@ -135,10 +135,12 @@ def check(tagger: object) -> Tagger:
     Raises:
         BadTagger: an attribute is missing or wrong; the text names it.
     """
-    if isinstance(tagger, type) or not isinstance(tagger, Tagger):
-        missing = [part for part in ("name", "reads", "columns", "load") if not hasattr(tagger, part)]
+    # Not by `isinstance` of the protocol: from Python 3.12 on that does not see what `__getattr__` gives.
+    missing = [part for part in ("name", "reads", "columns", "load") if not hasattr(tagger, part)]
+    if isinstance(tagger, type) or missing:
         what = f"it has no {', '.join(missing)}" if missing else "it is a class, not a value"
         raise BadTagger(f"{_shown(tagger)} is not a tagger: {what}; decorate a function with @laketag.tagger")
+    tagger = cast("Tagger", tagger)
     if not isinstance(tagger.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", tagger.name):
         raise BadTagger(
             f"tagger name {tagger.name!r} is not lower-case letters, digits and underscores: rename it"
