@@ -205,6 +205,15 @@ def test_wrong_columns_and_types_are_a_reason_for_the_rows(result: Any, text: st
     assert "\n" not in row["N_ERROR"]
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.large_list(pa.int64()), pa.list_(pa.int64(), 1)])
+def test_no_number_in_a_list_is_rounded(kind: pa.DataType) -> None:
+    made = tagger(columns={"N": kind}, reads=("bytes",), name="n", version="1")(lambda values: {"N": [[1.5]]})
+
+    (row,) = labelled(Pipeline([made]), [b"one"])
+
+    assert "cannot hold" in row["N_ERROR"]
+
+
 def test_what_prepare_raises_fails_its_row_alone() -> None:
     out = labelled(Pipeline([Preparing()]), [b"1", b"x", b"3"])
 

@@ -19,6 +19,7 @@ from laketag.taggers.predicting import WrongRows
 from laketag.taggers.protocol import BATCH_SIZE, IMAGE, check
 
 _OUR_PACKAGE = __name__.partition(".")[0]
+_NOT_TOLD = (kinds.is_integer, kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,6 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array:
         if values.ndim == 1 and values.dtype != object:
             return pa.array(values)
         values = list(values)
-    if kind is not None and (kinds.is_integer(kind) or kinds.is_list(kind) or kinds.is_fixed_size_list(kind)):
+    if kind is not None and any(is_kind(kind) for is_kind in _NOT_TOLD):
         return pa.array(values)  # told the type, Arrow would make 1 of 1.5 without a word; a cast does not
     return pa.array(values, kind)
