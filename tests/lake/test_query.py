@@ -117,6 +117,19 @@ def test_rows_come_in_the_order_of_a_column_whose_name_has_blanks(tmp_path: Path
     assert [row["my score"] for batch in batches for row in batch.to_pylist()] == [3, 2, 1, None]
 
 
+@pytest.mark.parametrize("limit", [None, 2])
+def test_rows_come_in_the_order_of_a_column_that_is_not_shown(tmp_path: Path, limit: int | None) -> None:
+    import lance
+
+    table = pa.table({"name": ["low", "high", "middle"], "score": [1, 3, 2]})
+    uri = str(lance.write_dataset(table, tmp_path / "photos.lance").uri)
+    selection = laketag.Selection(columns=("name",), order_by="score desc", limit=limit)
+
+    found = [row for batch in laketag.query(uri, selection=selection) for row in batch.to_pylist()]
+
+    assert found == [{"name": "high"}, {"name": "middle"}, {"name": "low"}][:limit]
+
+
 @pytest.mark.parametrize("order", ["width sideways", "wide", "desc", ""])
 def test_an_order_that_is_none_is_said(uri: str, order: str) -> None:
     with pytest.raises((ColumnError, WrongUsage), match=r"there is no column|not a column with asc or desc"):

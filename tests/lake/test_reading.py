@@ -12,6 +12,7 @@ import pytest
 from imports import run
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
+from laketag.lake.query import Selection, query
 from laketag.lake.reading import row_bytes, scan, values
 from laketag.shards.importing import ImportSettings
 from laketag.taggers.digest import input_digest
@@ -34,10 +35,12 @@ def test_batches_are_small_wherever_large_images_lie(tmp_path: Path, settings: I
 
     weight = row_bytes(dataset)
     batches = list(scan(dataset, [], ["jpg"], row_bytes=weight))
+    asked = list(query(uri, selection=Selection(columns=("jpg",))))
 
     assert SIZE * 0.9 < weight < SIZE * 1.1
-    assert max(map(len, batches)) <= 8
-    assert sum(map(len, batches)) == 20
+    for each in (batches, asked):
+        assert max(map(len, each)) <= 8
+        assert sum(map(len, each)) == 20
 
 
 def test_a_vector_is_an_array_whatever_its_neighbours_are() -> None:

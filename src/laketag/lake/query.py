@@ -18,6 +18,7 @@ from laketag.lake.labels import is_digest
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.patience import explained
+from laketag.lake.reading import row_bytes, streaming
 from laketag.lake.similar import is_vector, nearest, vector_column
 
 if TYPE_CHECKING:
@@ -97,18 +98,27 @@ def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchRea
     require_columns(dataset.schema, columns)
     where = selection.where and sql.for_filter(selection.where, dataset.schema.names)
     options: dict[str, Any] = {"limit": selection.limit}
+    ordered = None
     if selection.similar_to is not None:
         where, options = _similar(dataset, selection, where)
         columns.append("_distance")
     elif selection.order_by is not None:
-        options["order_by"] = [_ordering(dataset.schema, selection.order_by)]
+        ordered, options["order_by"] = _ordering(dataset.schema, selection.order_by)
+    elif any(is_image_like(dataset.schema.field(name)) for name in columns):
+        options |= streaming(row_bytes(dataset))
     try:
         with explained(dataset.uri, stages=False):
-            return dataset.scanner(
-                columns=columns, filter=where, blob_handling="all_binary", **options
+            # Lance orders by what it reads only.
+            read = [*columns, *([ordered] if ordered is not None and ordered not in columns else [])]
+            reader = dataset.scanner(
+                columns=read, filter=where, blob_handling="all_binary", **options
             ).to_reader()
     except (ValueError, OSError) as error:
         raise BadSQL(f"the filter {selection.where!r} cannot be run: {first_line(error)}") from error
+    if read == columns:
+        return reader
+    shown = pa.schema([reader.schema.field(name) for name in columns])
+    return pa.RecordBatchReader.from_batches(shown, (batch.select(columns) for batch in reader))
 
 
 def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> tuple[str, dict[str, Any]]:
@@ -121,11 +131,12 @@ def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> 
     return wanted, {"nearest": near, "prefilter": True, "limit": limit}
 
 
-def _ordering(schema: pa.Schema, text: str) -> Any:
+def _ordering(schema: pa.Schema, text: str) -> tuple[str, list[Any]]:
+    """Give the column of an order, and the order as Lance takes it."""
     from lance.dataset import ColumnOrdering
 
     name, descending = order_of(schema, text)
-    return ColumnOrdering(name, ascending=not descending, nulls_first=False)
+    return name, [ColumnOrdering(name, ascending=not descending, nulls_first=False)]
 
 
 def order_of(schema: pa.Schema, text: str) -> tuple[str, bool]:

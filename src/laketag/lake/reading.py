@@ -79,6 +79,12 @@ def _blob_bytes(dataset: LanceDataset) -> int:
     return int(total // max(1, some.num_rows))
 
 
+def streaming(row_bytes: int) -> dict[str, Any]:
+    """Give a scanner's options by which rows of a size are read a few at a time."""
+    rows = max(1, min(4096, _BATCH_BYTES // max(1, row_bytes)))
+    return {"batch_size": rows, "io_buffer_size": _IO_BUFFER, "batch_readahead": 4}
+
+
 def address(fragment: int, offset: int) -> int:
     """Compose Lance's row address."""
     return fragment << 32 | offset
@@ -119,9 +125,7 @@ def scan(
             fragments=[_fragment(dataset, part.fragment) for part in ranges] or None,
             with_row_address=True,
             blob_handling="all_binary",
-            batch_size=max(1, min(4096, _BATCH_BYTES // max(1, row_bytes))),
-            io_buffer_size=_IO_BUFFER,
-            batch_readahead=4,
+            **streaming(row_bytes),
         ).to_batches()
     except ValueError as error:
         if where is None:
