@@ -18,7 +18,7 @@ from laketag.lake.lease import leased
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.shards import plan
-from laketag.shards.imported import Imported, announce
+from laketag.shards.imported import JOB, Imported, announce
 from laketag.shards.importing import ImportSettings, import_
 from laketag.shards.ledger import Ledger
 from laketag.shards.sources import find_shards
@@ -124,6 +124,18 @@ def test_a_shard_touched_but_not_changed_adds_nothing(tmp_path, uri):
     os.utime(shard, (1, 1))
 
     assert (run(uri, shard).version, run(uri, shard).bytes_read) == (1, 0)
+
+
+def test_a_note_on_a_commit_does_not_hide_a_later_one_on_the_same_version(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", sample("a"))
+    run(uri, shard)
+    # As if the import had ended between its commit and its note.
+    [found] = find_shards([str(shard)])
+    job = lance.dataset(uri).read_transaction(1).transaction_properties[JOB]
+    announce(Location.of(uri), job, 0, [Imported.of(found, "import-job", Ledger(found.url, 1, 1))])
+    os.utime(shard, (1, 1))
+
+    assert [run(uri, shard).bytes_read > 0 for _ in range(2)] == [True, False]
 
 
 class Stopped(Exception):

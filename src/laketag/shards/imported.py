@@ -130,9 +130,10 @@ def _known(location: Location, urls: set[str]) -> dict[str, Imported]:
     for name in staged.names():
         version = _announced(location, name) if name.startswith(_ANNOUNCED) else int(name[:20])
         if version is not None:
-            dated.append((version, name))
+            # Of a version, what was announced came before all else that was noted.
+            dated.append((version, not name.startswith(_ANNOUNCED), name))
     known = {}
-    for _, name in sorted(dated):
+    for *_, name in sorted(dated):
         for text in staged.read(name)["shard"].to_pylist():
             entry = json.loads(text)
             ledger = Ledger.from_json(entry.pop("ledger"))
