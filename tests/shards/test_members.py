@@ -47,6 +47,13 @@ def test_a_label_takes_the_place_of_an_older_value():
     assert json.loads(text, object_pairs_hook=list) == [("SCORE", 2.5), ("a", 1)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_labels_are_added_to_json_of_another_encoding(encoding):
+    raw = '{"a": 1}'.encode(encoding).decode()
+
+    assert json.loads(merged(raw, {"L": 2}) or "") == {"a": 1, "L": 2}
+
+
 def test_json_that_is_no_object_is_kept_as_a_text():
     assert json.loads(merged("[1, 2]", {"S": 1}) or "") == {"json": "[1, 2]", "S": 1}
     assert json.loads(merged("not json", {"S": 1}) or "") == {"json": "not json", "S": 1}

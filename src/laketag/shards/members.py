@@ -83,7 +83,8 @@ def merged(raw: str | None, labels: Mapping[str, Any]) -> str | None:
         return json.dumps({RAW: raw, **labels}, ensure_ascii=False, allow_nan=False)
     if not values:
         return added
-    if not values.keys().isdisjoint(labels):
+    # Only other encodings than UTF-8 have such bytes: text of ours does not go on from theirs.
+    if "\0" in raw or not values.keys().isdisjoint(labels):
         return json.dumps({**values, **labels})
     return f"{raw.rstrip()[:-1].rstrip()}, {added[1:]}"
 
