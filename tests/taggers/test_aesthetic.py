@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -25,7 +26,7 @@ from laketag.taggers import find, predict, provenance, tagger_digest
 from laketag.taggers.aesthetic import COMMIT, Aesthetic
 from laketag.taggers.protocol import settled
 from laketag.taggers.scoring import PUBLISHED_SHA256, labels
-from laketag.taggers.weights import commit_of, downloaded
+from laketag.taggers.weights import brought_here, commit_of, downloaded
 from programs import environment
 from siglips import DIMENSION, SIDE, encoder, head
 
@@ -460,28 +461,49 @@ def test_of_weights_of_several_kinds_those_that_are_loaded_are_digested(
     assert tagger_digest(parts) != before
 
 
-@pytest.mark.parametrize(
-    "said", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"what?\r\n\r\n"], ids=["cut off", "no HTTP"]
-)
-def test_an_answer_that_breaks_off_or_is_none_is_named(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def answering(said: bytes, times: int) -> Iterator[str]:
+    """Serve the same bytes, so many times, whatever is asked; gives the address."""
+
     def answer() -> None:
-        for _ in range(2):
+        for _ in range(times):
             connection, _ = server.accept()
             with connection:
                 connection.recv(1 << 16)
                 connection.sendall(said)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"what?\r\n\r\n"], ids=["cut off", "no HTTP"]
+)
+def test_an_answer_that_breaks_off_or_is_none_is_named(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(said, 2) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
 
         with pytest.raises(BadTagger, match=r"the hub cannot be reached for org/tiny \(."):
             commit_of("org/tiny", "main")
-        with pytest.raises(BadTagger, match=r"head.pth cannot be reached \(."):
+        with pytest.raises(BadTagger, match=r"head\.pth cannot be reached \(."):
             downloaded(f"{address}/head.pth", "2" * 64)
-        thread.join()
+
+
+def test_a_download_that_breaks_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disconnected(Exception):
+        """As the hub's HTTP library has it: no OSError."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise Disconnected("peer closed connection")
+
+    # The hub's own client would try for 23 seconds.
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 1) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+
+        with pytest.raises(BadTagger, match=r"org/tiny ended early: peer closed connection; run"):
+            brought_here("org/tiny", "0" * 40)
 
 
 def test_fp32_is_rounded_to_ten_bits_on_no_gpu(tagger: Aesthetic, images: list[bytes]) -> None:

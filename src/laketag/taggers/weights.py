@@ -97,11 +97,10 @@ def brought_here(model: str, commit: str) -> Path:
         return folder
     _asked(model, commit)  # the hub's own client would try for minutes before it says that there is none
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         snapshot_download(model, revision=commit, allow_patterns=_WANTED)
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # its HTTP library's are of no kind that it tells, and differ by its version
         raise BadTagger(
             f"the download of {model} ended early: {_line(error)}; run the command again"
         ) from error
