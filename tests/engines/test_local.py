@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 from laketag.engines import local
+from laketag.engines.answering import packed, packed_task
 from laketag.engines.local import Local
 from laketag.engines.protocol import Workers
 from laketag.errors import EngineError
@@ -44,6 +46,18 @@ def test_a_worker_that_dies_and_leaves_a_child_with_its_socket_is_replaced(
     os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
     assert results == [7]
     assert time.monotonic() - started < DiesAndLeavesAChild.seconds
+
+
+def test_ctrl_c_is_not_for_a_worker_from_its_first_moment_on() -> None:
+    worker = local._started(0)
+    os.kill(worker.process.pid, signal.SIGINT)
+    worker.connection.send_bytes(packed(abs))
+    worker.connection.send_bytes(packed_task(0, -3))
+    answer = cloudpickle.loads(worker.connection.recv_bytes())
+    worker.connection.close()
+
+    assert answer.value == 3
+    assert worker.process.wait(20) == 0
 
 
 @pytest.fixture

@@ -169,8 +169,13 @@ def _started(number: int) -> _Worker:
         ours, theirs = socket.socketpair()
         connection = Connection(ours.detach())
         command = [sys.executable, "-c", begin, str(theirs.fileno()), str(os.getpid()), str(number)]
-        with theirs:
-            process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        # A terminal sends Ctrl-C to all of its processes: this one hears of it from the driver alone.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            with theirs:
+                process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
     except OSError as error:
         raise EngineError(
             f"worker {number + 1} cannot be started ({error.strerror or error}): give fewer --workers, or "

@@ -28,3 +28,4 @@ def listen() -> None:
     signal.signal(signal.SIGTERM, set_flag)
     # A terminal sends Ctrl-C to the whole group; the driver passes it on as SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
