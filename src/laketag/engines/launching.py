@@ -23,6 +23,12 @@ def launching() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*fork")
             yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM and before:
+            # It came while the handler was Ray's, which ends the program: the one before knows better.
+            signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+            signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -181,7 +181,7 @@ def connected(engine: Spark) -> Iterator[Any]:
     try:
         yield context
     finally:
-        context.stop()
+        _stop(context)
 
 
 def _started(pyspark: Any, engine: Spark) -> Any:
@@ -208,6 +208,15 @@ def _started(pyspark: Any, engine: Spark) -> Any:
         context.pythonExec = sys.executable  # else `python3`, whichever that is
         context.setLogLevel("OFF")
     return context
+
+
+def _stop(context: Any) -> None:
+    try:
+        context.stop()
+    except ConnectionError:  # the JVM is gone; the second time what is left of it here goes
+        context.stop()
+        kind = type(context)
+        kind._gateway = kind._jvm = None  # so that another run starts another one
 
 
 def _start_jvm(pyspark: Any, given: dict[str, str]) -> bool:
@@ -245,6 +254,11 @@ def _defaults(engine: Spark, master: str) -> dict[str, str]:
 
 
 def _described(error: BaseException) -> Exception:
+    if isinstance(error, ConnectionError) or type(error).__name__ == "Py4JNetworkError":
+        return EngineError(
+            "Spark's JVM has died; where memory was why give it more, as conf.spark.driver.memory=4g, "
+            "and run the same again"
+        )
     why = _first_line(error)
     _, is_lost, last = why.partition(" times, most recent failure: ")
     if is_lost:
