@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PIN_PREFIX = "laketag-"
 """Begins the Lance tags by which running jobs keep their version."""
+_DIGITS = 18
+"""More than any version has, and less than Lance can be asked for."""
 IMAGE_NAMES = (
     *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jp2", "ppm", "pgm"),
     *("image", "img", "image_bytes"),
@@ -85,7 +87,7 @@ def version_number(dataset: LanceDataset, version: int | str) -> int:
     named = dataset.tags.list()
     if text in named:
         return int(named[text]["version"])
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= _DIGITS:
         return int(text)
     have = ", ".join(sorted(name for name in named if not name.startswith(PIN_PREFIX))) or "none"
     raise DatasetError(f"no version is named {text!r}; give a number, or one of these names: {have}")

@@ -55,7 +55,7 @@ class Selection:
             WrongUsage: no column, or parts that exclude each other.
         """
         require_names(self.columns)
-        if self.limit is not None and self.limit < 0:
+        if self.limit is not None and not 0 <= self.limit < 1 << 63:  # Lance takes no larger one
             raise WrongUsage(f"--limit is {self.limit}; give a whole number from 0 on")
         alone = (self.where, self.columns, self.order_by, self.similar_to, self.vector)
         if self.sql is not None and (any(alone) or self.limit is not None):
