@@ -205,9 +205,17 @@ def test_wrong_columns_and_types_are_a_reason_for_the_rows(result: Any, text: st
     assert "\n" not in row["N_ERROR"]
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.large_list(pa.int64()), pa.list_(pa.int64(), 1)])
-def test_no_number_in_a_list_is_rounded(kind: pa.DataType) -> None:
-    made = tagger(columns={"N": kind}, reads=("bytes",), name="n", version="1")(lambda values: {"N": [[1.5]]})
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.list_(pa.int64()), [1.5]),
+        (pa.large_list(pa.int64()), [1.5]),
+        (pa.list_(pa.int64(), 1), [1.5]),
+        (pa.struct([("n", pa.int64())]), {"n": 1.5}),
+    ],
+)
+def test_no_number_inside_a_value_is_rounded(kind: pa.DataType, value: Any) -> None:
+    made = tagger(columns={"N": kind}, reads=("bytes",), name="n", version="1")(lambda values: {"N": [value]})
 
     (row,) = labelled(Pipeline([made]), [b"one"])
 
@@ -296,3 +304,15 @@ def test_a_tagger_around_another_one_may_give_what_that_gives() -> None:
             return getattr(ByteLength(), name)
 
     assert labelled(Pipeline([Around()]), [b"123"])[0]["BYTES"] == 3  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.int32(), pa.list_(pa.float32(), 2)])
+def test_what_a_masked_array_masks_is_no_label(kind: pa.DataType) -> None:
+    numbers = np.arange(4).reshape(2, 2) if pa.types.is_nested(kind) else np.arange(2)
+    found = np.ma.masked_equal(numbers.astype(np.float64), 1)
+
+    made = tagger(columns={"N": kind}, reads=("bytes",), name="n", version="1")(lambda values: {"N": found})
+
+    told = [row["N_ERROR"] for row in labelled(Pipeline([made]), [b"a", b"b"])]
+    is_first = pa.types.is_nested(kind)  # of a list one number is masked, in the first row
+    assert [error is not None for error in told] == [is_first, not is_first]

@@ -19,7 +19,13 @@ from laketag.taggers.predicting import WrongRows
 from laketag.taggers.protocol import BATCH_SIZE, IMAGE, check
 
 _OUR_PACKAGE = __name__.partition(".")[0]
-_NOT_TOLD = (kinds.is_integer, kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)
+_NOT_TOLD = (
+    kinds.is_integer,
+    kinds.is_list,
+    kinds.is_large_list,
+    kinds.is_fixed_size_list,
+    kinds.is_struct,
+)
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,8 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array:
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if hasattr(values, "detach"):  # a torch tensor, perhaps on a GPU
         values = values.detach().cpu()
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.tolist()  # what is masked as None
     if not isinstance(values, list | tuple):
         values = np.asarray(values)
         if values.ndim == 1 and values.dtype != object:
