@@ -101,13 +101,7 @@ def test_a_finished_shard_is_not_written_again(tmp_path, tagged):
 
 
 def test_an_export_that_broke_off_goes_on_with_the_version_that_it_began_with(tmp_path, tagged):
-    with pytest.raises(RuntimeError, match="lights out"):
-        laketag.export(
-            tagged,
-            str(tmp_path / "out"),
-            settings=ExportSettings(samples_per_shard=5),
-            engine=StopsAfter(2),
-        )
+    broken_off(tagged, tmp_path / "out")
     assert len(tars(tmp_path / "out")) == 2
     laketag.add_column(tagged, "LATER", "n + 1")
 
@@ -119,13 +113,7 @@ def test_an_export_that_broke_off_goes_on_with_the_version_that_it_began_with(tm
 
 
 def test_tars_and_tables_in_one_folder_do_not_know_of_each_other(tmp_path, tagged):
-    with pytest.raises(RuntimeError, match="lights out"):
-        laketag.export(
-            tagged,
-            str(tmp_path / "out"),
-            settings=ExportSettings(samples_per_shard=5),
-            engine=StopsAfter(2),
-        )
+    broken_off(tagged, tmp_path / "out")
 
     tables = export(tagged, tmp_path / "out", "{000000..}.parquet", samples_per_shard=5)
     report = export(tagged, tmp_path / "out", samples_per_shard=5)
@@ -133,6 +121,13 @@ def test_tars_and_tables_in_one_folder_do_not_know_of_each_other(tmp_path, tagge
 
     assert (tables.shards_written, report.shards_written, again.shards_written) == (5, 3, 0)
     assert (tables.shards, report.shards) == (5, 5)
+
+
+def broken_off(uri: str, out: Path) -> None:
+    """Export two of five shards."""
+    settings, engine = ExportSettings(samples_per_shard=5), StopsAfter(2)
+    with pytest.raises(RuntimeError, match="lights out"):
+        laketag.export(uri, str(out), settings=settings, engine=engine)
 
 
 class StopsAfter(Here):
