@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import laketag
-from laketag.errors import BadSQL, ColumnError, WrongUsage
+from laketag.errors import BadSQL, ColumnError, DatasetError, WrongUsage
 from laketag.lake import sql
 
 
@@ -148,3 +148,17 @@ def test_a_quote_in_a_name_is_doubled_as_sql_wants_it(tmp_path: Path, text: str)
     batches = laketag.query(uri, selection=selection)
 
     assert [row for batch in batches for row in batch.to_pylist()] == [{'5" wide': 2}]
+
+
+@pytest.mark.parametrize("asked", [{"where": "width > 1"}, {"sql": "select width from dataset"}], ids=str)
+def test_a_file_that_is_gone_is_no_fault_of_what_was_asked(tmp_path: Path, asked: dict[str, str]) -> None:
+    import lance
+
+    uri = str(lance.write_dataset(pa.table({"width": [1, 2]}), tmp_path / "photos.lance").uri)
+    for file in Path(uri, "data").iterdir():
+        file.unlink()
+
+    with pytest.raises(DatasetError, match=r"the rows of .*cannot be read: Not found: ") as caught:
+        list(laketag.query(uri, selection=laketag.Selection(**asked)))  # type: ignore[arg-type]
+
+    assert caught.type is DatasetError

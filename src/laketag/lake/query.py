@@ -184,8 +184,9 @@ def _stream(uri: str, reader: pa.RecordBatchReader, selection: Selection) -> Ite
                     seen += len(batch)
                     yield batch
     except (ValueError, OSError) as error:
-        if asked := selection.sql or selection.where:
-            raise BadSQL(f"{asked!r} cannot be run: {first_line(error)}") from error
-        raise DatasetError(f"the rows of {uri} cannot be read: {first_line(error)}") from error
+        asked, why = selection.sql or selection.where, first_line(error)
+        if asked and not why.startswith("Not found: "):  # of a file, which is not the filter's fault
+            raise BadSQL(f"{asked!r} cannot be run: {why}") from error
+        raise DatasetError(f"the rows of {uri} cannot be read: {why}") from error
     if not seen:
         yield pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in reader.schema], schema=reader.schema)
