@@ -116,21 +116,32 @@ def test_a_run_with_a_size_of_its_own_does_not_replace_the_figures_of_the_long_f
     assert '"rounds": 1' in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_sides_have_their_turns_in_rounds_with_photographs_of_their_own(tmp_path: Path) -> None:
-    here = trials.Peer("here", "laketag_tag")
-    there = trials.Peer("there", "laketag_tag", arguments=("local", "2", "2"))
-    images = samples.photographs(25)
+def test_sides_have_their_turns_in_rounds_with_photographs_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, other = (trials.Peer(name, "laketag_tag") for name in ("one", "other"))
+    turns: list[tuple[str, list[bytes]]] = []
 
-    rounds = trials.photographed([(here, 25), (there, 12)], tmp_path, images, rounds=2)
-    told = trials.told([(here, 25), (there, 12)], rounds)
+    def timed(peer: trials.Peer, _: Path, photographs: list[bytes]) -> trials.Round:
+        turns.append((peer.name, photographs))
+        taken = float(sum(map(int, photographs)))
+        return {f"{peer.name}: nsfw: {name}": taken for name in (trials.START, trials.SECONDS, trials.CPU)}
 
-    assert [next(iter(one)).partition(":")[0] for one in rounds] == ["here", "there"]
-    key = f"nsfw: {trials.CPU}"
-    assert told[f"here: {key}"] == sum(one[f"here: {key}"] for one in rounds)
-    ratios = [one[f"here: {key}"] / one[f"there: {key}"] for one in rounds]
-    assert trials.ratio(rounds, "here", "there", trials.CPU) == pytest.approx(sum(ratios) / 2)
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(trials, "_photographed", timed)
+    sides = [(one, 5), (other, 3)]
+    rounds = trials.photographed(sides, tmp_path, [b"1", b"2", b"3", b"4", b"5"], rounds=2)
+    told = trials.told(sides, rounds)
+
+    assert turns == [
+        ("one", [b"1", b"2"]),
+        ("other", [b"1"]),
+        ("other", [b"2", b"3"]),
+        ("one", [b"3", b"4", b"5"]),
+    ]
+    assert told[f"one: nsfw: {trials.SECONDS}"] == 15
+    assert told[f"one: nsfw: {trials.START}"] == 7.5
+    assert told[f"other: nsfw: {trials.RATE}"] == 3 / 6
+    assert trials.ratio(rounds, "one", "other", trials.CPU) == (3 / 1 + 12 / 5) / 2
 
 
 def test_a_side_that_fails_in_a_round_has_words_for_a_figure() -> None:

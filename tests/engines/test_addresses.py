@@ -110,6 +110,8 @@ class TakesIdleOnesAlong:
     def __call__(self, task: int) -> int:
         idle, tried = Path(self.folder, "idle"), Path(self.folder, "tried")
         if task == 0:
+            while not tried.exists():  # else one worker might be given both tasks
+                time.sleep(0.01)
             idle.write_text(str(os.getpid()))
         elif not tried.exists():
             tried.touch()
