@@ -128,8 +128,7 @@ def canonical(value: object, within: tuple[object, ...] = ()) -> str:
     if isinstance(value, set | frozenset):
         return str(sorted(canonical(element, within) for element in value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return f"{type(value).__qualname__} {canonical(held, within)}"
+        return f"{type(value).__qualname__} {canonical(_by_name(value), within)}"
     raise BadTagger(f"a {type(value).__name__} has no lasting text for the tagger's digest; give a `version`")
 
 
@@ -198,11 +197,12 @@ def _written(kind: type) -> Iterator[FunctionType]:
             yield method
 
 
+def _by_name(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
 def _fields(tagger: object) -> dict[str, Any]:
-    if dataclasses.is_dataclass(tagger):
-        found = {field.name: getattr(tagger, field.name) for field in dataclasses.fields(tagger)}
-    else:
-        found = dict(vars(tagger))
+    found = _by_name(tagger) if dataclasses.is_dataclass(tagger) else dict(vars(tagger))
     return {name: found[name] for name in sorted(found) if name not in _NO_IDENTITY}
 
 
