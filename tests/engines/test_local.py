@@ -15,7 +15,7 @@ import cloudpickle
 import pytest
 
 from laketag.engines import local
-from laketag.engines.answering import packed, packed_task
+from laketag.engines.answering import packed
 from laketag.engines.local import Local
 from laketag.engines.protocol import Workers
 from laketag.errors import EngineError
@@ -52,7 +52,7 @@ def test_ctrl_c_is_not_for_a_worker_from_its_first_moment_on() -> None:
     worker = local._started(0)
     os.kill(worker.process.pid, signal.SIGINT)
     worker.connection.send_bytes(packed(abs))
-    worker.connection.send_bytes(packed_task(0, -3))
+    worker.connection.send_bytes(cloudpickle.dumps(-3))
     answer = cloudpickle.loads(worker.connection.recv_bytes())
     worker.connection.close()
 

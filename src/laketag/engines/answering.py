@@ -23,8 +23,6 @@ from laketag.version import VERSION
 class Answer:
     """What a worker says of one task."""
 
-    index: int
-    """The task's place in the list of tasks."""
     who: str
     """The worker: its host and process."""
     value: Any = None
@@ -47,36 +45,25 @@ def packed(fn: Any, py_files: Sequence[str] = ()) -> bytes:
     return pickled
 
 
-def packed_tasks(tasks: Sequence[Any]) -> list[bytes]:
-    """Pickle each task with its place."""
-    return [packed_task(index, task) for index, task in enumerate(tasks)]
-
-
-def packed_task(index: int, task: Any) -> bytes:
-    """Pickle a task with its place."""
-    pickled: bytes = cloudpickle.dumps((index, task))
-    return pickled
-
-
-def answer(pickled: bytes, pair: bytes) -> Answer:
-    """Run a packed function, loaded once per process, on a packed task.
+def answer(pickled: bytes, task: bytes) -> Answer:
+    """Run a packed function, loaded once per process, on a pickled task.
 
     Whatever goes wrong is an answer, too.
     """
-    index, who = -1, f"process {os.getpid()} on {socket.gethostname()}"
+    who = f"process {os.getpid()} on {socket.gethostname()}"
     try:
-        index, task = cloudpickle.loads(pair)
-        return Answer(index, who, _loaded(pickled)(task), is_cut=stopping.requested())
+        value = _loaded(pickled)(cloudpickle.loads(task))
+        return Answer(who, value, is_cut=stopping.requested())
     except LaketagError as error:
-        return Answer(index, who, error=error, is_cut=stopping.requested())
+        return Answer(who, error=error, is_cut=stopping.requested())
     # The boundary of the process: whatever it is, the driver must see it, and this worker goes on.
     except Exception:
-        return Answer(index, who, trace=traceback.format_exc(), is_cut=stopping.requested())
+        return Answer(who, trace=traceback.format_exc(), is_cut=stopping.requested())
 
 
-def say(pickled: bytes, pair: bytes) -> bytes:
+def say(pickled: bytes, task: bytes) -> bytes:
     """Answer a task; the answer is pickled."""
-    return said(answer(pickled, pair))
+    return said(answer(pickled, task))
 
 
 def said(answer: Answer) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
-from laketag.engines.answering import Answer, packed, packed_task, value_of
+from laketag.engines.answering import Answer, packed, value_of
 from laketag.engines.protocol import Workers, require_some, unheard
 from laketag.errors import EngineError, LaketagError, WorkerLost
 
@@ -110,7 +110,7 @@ class _Pool:
         worker.index = self.waiting.popleft()
         self.tried[worker.index] += 1
         self.busy[worker.connection] = worker
-        task = packed_task(worker.index, self.tasks[worker.index])
+        task = cloudpickle.dumps(self.tasks[worker.index])
         with suppress(ConnectionError):
             worker.connection.send_bytes(task)
 

@@ -11,7 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from laketag.engines.answering import Answer, elsewhere, heard, packed, packed_tasks, value_of
+import cloudpickle
+
+from laketag.engines.answering import Answer, elsewhere, heard, packed, value_of
 from laketag.engines.launching import launching
 from laketag.engines.protocol import Workers, require_some, unheard
 from laketag.errors import EngineError, MissingExtra, TaskFailed, WorkerLost, WrongUsage
@@ -78,10 +80,10 @@ class Ray:
         """
         if not tasks:
             return
-        pickled = packed(fn, self.py_files)
+        pickled, pickled_tasks = packed(fn, self.py_files), [cloudpickle.dumps(task) for task in tasks]
         is_theirs = _imported().is_initialized()
         with connected(self) as ray:
-            crew = _Crew(ray, self, ray.put(pickled), packed_tasks(tasks), tell, is_theirs)
+            crew = _Crew(ray, self, ray.put(pickled), pickled_tasks, tell, is_theirs)
             try:
                 for _ in range(min(self.workers, len(tasks))):
                     crew.hire()
@@ -200,8 +202,8 @@ def _actor(ray: Any) -> Any:
 
             return f"process {os.getpid()} on {socket.gethostname()}"
 
-        def run(self, pickled: bytes, pair: bytes) -> bytes | str:
-            return self.answer(pickled, pair)
+        def run(self, pickled: bytes, task: bytes) -> bytes | str:
+            return self.answer(pickled, task)
 
         def stop(self) -> None:
             from laketag.engines import stopping

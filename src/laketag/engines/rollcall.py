@@ -120,7 +120,7 @@ _turn = threading.Lock()
 """A task ends before a word is heard, or after."""
 
 
-def answer_on_roll(host: str, port: int, secret: bytes, pickled: bytes, pair: bytes) -> bytes:
+def answer_on_roll(host: str, port: int, secret: bytes, pickled: bytes, task: bytes) -> bytes:
     """Answer a task, as `answering.say` does, on the roll of the driver that has this number.
 
     `stopping.requested()` turns true when the driver says so, and when it is gone. A driver that cannot be
@@ -129,7 +129,7 @@ def answer_on_roll(host: str, port: int, secret: bytes, pickled: bytes, pair: by
     if threading.current_thread() is threading.main_thread():
         stopping.listen()
     with _busy(Number(host, port, secret)):
-        answered = answer(pickled, pair)
+        answered = answer(pickled, task)
         if answered.is_cut:
             os._exit(1)
         return said(answered)

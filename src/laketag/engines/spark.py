@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from typing import Any, TypeVar
 
-from laketag.engines.answering import elsewhere, heard, packed, packed_tasks, value_of
+import cloudpickle
+
+from laketag.engines.answering import elsewhere, heard, packed, value_of
 from laketag.engines.launching import launching
 from laketag.engines.protocol import Workers, require_some, unheard
 from laketag.engines.rollcall import RollCall
@@ -74,7 +76,7 @@ class Spark:
             # Until the first executor comes, which a busy cluster may take long to give.
             tell(Workers(awaited=min(self.workers, len(tasks))))
             try:
-                job.start(pickled, packed_tasks(tasks))
+                job.start(pickled, [cloudpickle.dumps(task) for task in tasks])
                 for said in job.said():
                     yield value_of(heard(said), is_elsewhere=True)
             finally:
@@ -104,8 +106,8 @@ class _Job:
         number = astuple(self._roll.number)
 
         def work(tasks: Iterable[bytes]) -> None:
-            for pair in tasks:
-                results.add([answer(*number, pickled, pair)])
+            for task in tasks:
+                results.add([answer(*number, pickled, task)])
 
         partitions = self._context.parallelize(tasks, len(tasks))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType
 
 _stop = threading.Event()
 
@@ -21,11 +20,7 @@ def request() -> None:
 
 def listen() -> None:
     """Turn SIGTERM into the flag, and leave Ctrl-C to the driver, in this process."""
-
-    def set_flag(signum: int, frame: FrameType | None) -> None:
-        _stop.set()
-
-    signal.signal(signal.SIGTERM, set_flag)
+    signal.signal(signal.SIGTERM, lambda *_: request())
     # A terminal sends Ctrl-C to the whole group; the driver passes it on as SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
