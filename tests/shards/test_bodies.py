@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
@@ -95,7 +96,7 @@ def test_bodies_that_are_kept_for_long_hold_no_more_than_themselves_in_the_end()
 def test_a_file_that_is_cut_while_it_is_read_gives_what_is_left(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"x" * 4 * LARGE)
-    with PlainStream(str(path)) as stream:
+    with closing(PlainStream(str(path))) as stream:
         assert stream.read(10) == b"x" * 10
         path.write_bytes(b"x" * 2 * LARGE)
         assert len(stream.body(3 * LARGE)) < 3 * LARGE

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -129,7 +129,7 @@ def test_a_read_that_ends_at_the_moment_when_one_looks_is_no_failure():
                 self.set_result(b"there")
                 raise
 
-    with ranged.RangedStream(Shard("a", "http://127.0.0.1/a.tar", 5, 0)) as stream:
+    with closing(ranged.RangedStream(Shard("a", "http://127.0.0.1/a.tar", 5, 0))) as stream:
         assert stream._waited_for(Late()) == b"there"
 
 

@@ -131,10 +131,11 @@ def test_a_million_tiny_members_are_walked_in_bounded_memory(tmp_path):
 
     program = (
         "import resource, sys\n"
+        "from contextlib import closing\n"
         "from laketag.shards.streams import open_local\n"
         "from laketag.shards.tar import walk\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "with open_local(sys.argv[1]) as stream:\n"
+        "with closing(open_local(sys.argv[1])) as stream:\n"
         "    found = sum(1 for _ in walk(stream, lambda member: True))\n"
         "print(found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )

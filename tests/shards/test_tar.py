@@ -5,6 +5,7 @@ import os
 import random
 import tarfile
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ THREE = [("a.jpg", b"A" * 700), ("b.jpg", b"B"), ("c.jpg", b"")]
 def walked(path: Path, content: bytes | None = None) -> tuple[list[Member], list[Lost]]:
     if content is not None:
         path.write_bytes(content)
-    with open_local(str(path)) as stream:
+    with closing(open_local(str(path))) as stream:
         events = list(walk(stream, lambda member: True))
     return [e for e in events if isinstance(e, Member)], [e for e in events if isinstance(e, Lost)]
 

@@ -6,8 +6,6 @@ import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
-from types import TracebackType
-from typing import Self
 
 from laketag.engines import stopping
 from laketag.errors import Interrupted
@@ -95,14 +93,6 @@ class RangedStream:
         """Give up what is still being read."""
         self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _come_to(self, position: int) -> None:
         """Make the block with a position the one at hand, and ask for those after it."""

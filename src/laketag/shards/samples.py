@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
@@ -152,7 +152,7 @@ S = TypeVar("S", bound=Stream)
 def _counted(stream: S, choice: Choice) -> Iterator[S]:
     """Close a stream in the end, and note what it took."""
     try:
-        with stream:
+        with closing(stream):
             yield stream
     finally:
         choice.taken += stream.taken
@@ -171,7 +171,7 @@ def _seekable(shard: Shard, ledger: Ledger, choice: Choice) -> PlainStream | Ran
     stream = _opened(shard, choice)
     if isinstance(stream, PlainStream | RangedStream):
         return stream
-    with stream, tempfile.NamedTemporaryFile(prefix="laketag-") as file:
+    with closing(stream), tempfile.NamedTemporaryFile(prefix="laketag-") as file:
         while piece := stream.read(1 << 20):
             file.write(piece)
         file.flush()

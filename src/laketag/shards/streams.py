@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from laketag.shards.bodies import LARGE, Slabs
 
@@ -46,14 +45,6 @@ class Stream(Protocol):
     def close(self) -> None:
         """Let go of the file."""
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        """Close it."""
-
 
 class Seekable(Stream, Protocol):
     """A tar that can also be read at any offset."""
@@ -74,21 +65,7 @@ def open_local(path: str, slabs: Slabs | None = None) -> Stream:
     return GzipStream(open(path, "rb", buffering=0)) if is_gzip else PlainStream(path, slabs)
 
 
-class _Closing:
-    def close(self) -> None:
-        """Let go of the file."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class PlainStream(_Closing):
+class PlainStream:
     """An uncompressed tar, which can also be read at any offset.
 
     Large bodies are read straight to where they are written from; headers and small bodies as blocks, which
@@ -190,7 +167,7 @@ class Raw(Protocol):
         """Let go of it."""
 
 
-class GzipStream(_Closing):
+class GzipStream:
     """A gzip tar, of one or several gzip members; what comes before a damage is read."""
 
     left: int | None = None
