@@ -13,8 +13,9 @@ import pytest
 import writers
 from laketag.errors import CommitError
 from laketag.lake.columns import write_column_file
-from laketag.lake.committing import ATTEMPTS, FragmentColumns, Version, _reserve, commit_columns
+from laketag.lake.committing import FragmentColumns, Version, _reserve, commit_columns
 from laketag.lake.location import Location
+from laketag.lake.transactions import ATTEMPTS
 
 TWICE = pa.schema([pa.field("TWICE", pa.int64(), metadata={"laketag": "{}"})])
 OTHER = pa.schema([pa.field("OTHER", pa.int64())])

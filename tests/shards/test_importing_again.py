@@ -17,8 +17,9 @@ from laketag.lake.adding import IMPORTING
 from laketag.lake.lease import leased
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
+from laketag.lake.transactions import JOB_KEY
 from laketag.shards import plan
-from laketag.shards.imported import JOB, Imported, announce
+from laketag.shards.imported import Imported, announce
 from laketag.shards.importing import ImportSettings, import_
 from laketag.shards.ledger import Ledger
 from laketag.shards.sources import find_shards
@@ -131,7 +132,7 @@ def test_a_note_on_a_commit_does_not_hide_a_later_one_on_the_same_version(tmp_pa
     run(uri, shard)
     # As if the import had ended between its commit and its note.
     [found] = find_shards([str(shard)])
-    job = lance.dataset(uri).read_transaction(1).transaction_properties[JOB]
+    job = lance.dataset(uri).read_transaction(1).transaction_properties[JOB_KEY]
     announce(Location.of(uri), job, 0, [Imported.of(found, "import-job", Ledger(found.url, 1, 1))])
     os.utime(shard, (1, 1))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,21 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from laketag.errors import CommitError
-from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import exists, leaf_ids, open_dataset
 from laketag.lake.explaining import first_line
 from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
-from laketag.lake.transactions import COMMIT_KEY, commit, is_conflict, version_with
+from laketag.lake.transactions import (
+    ATTEMPTS,
+    COMMIT_KEY,
+    back_off,
+    commit,
+    is_conflict,
+    outrun,
+    version_with,
+)
 from laketag.lake.writing import STORAGE_VERSION
 
 if TYPE_CHECKING:
@@ -69,9 +75,8 @@ def create_dataset(
     operation = lance.LanceOperation.Overwrite(
         lance_schema, _metadata(lance_schema, schema, fragments, STORAGE_VERSION)
     )
-    transaction = lance.Transaction(0, operation, transaction_properties={**properties, COMMIT_KEY: mark})
     try:
-        return commit(location, transaction, enable_stable_row_ids=True)
+        return commit(location, 0, operation, {**properties, COMMIT_KEY: mark}, enable_stable_row_ids=True)
     except OSError as error:
         if exists(location):
             # An answer that got lost looks like somebody else's dataset, but for the mark.
@@ -127,10 +132,8 @@ def append_fragments(
             except OSError as error:
                 if not is_conflict(error):
                     raise CommitError(f"{location.uri}: the commit failed ({first_line(error)})") from error
-                time.sleep(min(2.0, 0.05 * 2**attempt))
-    raise CommitError(
-        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
-    )
+                back_off(attempt)
+    raise outrun(location)
 
 
 def _append(
@@ -138,16 +141,15 @@ def _append(
     dataset: LanceDataset,
     schema: pa.Schema,
     fragments: Sequence[NewFragment],
-    properties: dict[str, str],
+    properties: Mapping[str, str],
 ) -> int:
     import lance
 
     dataset = _with_columns(dataset, schema)
     made = _metadata(dataset.lance_schema, schema, fragments, dataset.data_storage_version)
     appending = lance.LanceOperation.Append(made)
-    transaction = lance.Transaction(dataset.version, appending, transaction_properties=properties)
     # An Append holds new fragments only: on top of whatever others commit meanwhile it is right.
-    return commit(location, transaction, max_retries=20)
+    return commit(location, dataset.version, appending, properties, max_retries=20)
 
 
 def verify_fragments(location: Location, fragments: Sequence[NewFragment]) -> None:

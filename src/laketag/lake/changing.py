@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from laketag.errors import CommitError
-from laketag.lake.committing import ATTEMPTS
 from laketag.lake.dataset import open_dataset, require_columns
 from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.patience import OF_LANCE, is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
-from laketag.lake.transactions import is_conflict
+from laketag.lake.transactions import ATTEMPTS, back_off, is_conflict, outrun
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -43,16 +41,14 @@ def change(
             patiently(work.attempt, is_of_the_store)
         except OF_LANCE as error:
             if is_conflict(error):
-                time.sleep(min(2.0, 0.05 * 2**attempt))
+                back_off(attempt)
             elif isinstance(error, OSError) or is_of_the_store(error):
                 raise CommitError(f"{location.uri} cannot be changed: {first_line(error)}") from error
             else:
                 raise
         else:
             return
-    raise CommitError(
-        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; run the same command again"
-    )
+    raise outrun(location)
 
 
 @dataclass

@@ -19,13 +19,22 @@ from laketag.lake.explaining import first_line
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.session import many
-from laketag.lake.transactions import COLUMNS_KEY, COMMIT_KEY, ROWS_KEY, commit, is_conflict, version_with
+from laketag.lake.transactions import (
+    ATTEMPTS,
+    COLUMNS_KEY,
+    COMMIT_KEY,
+    ROWS_KEY,
+    back_off,
+    commit,
+    is_conflict,
+    outrun,
+    version_with,
+)
 
 if TYPE_CHECKING:
     from lance import LanceDataset
     from lance.fragment import DataFile, FragmentMetadata
 
-ATTEMPTS = 20
 PATIENCE = 5
 """Attempts to add columns with their labels before the columns are made first, empty."""
 RESERVED_KEY = "laketag.reserved"
@@ -98,11 +107,8 @@ def commit_columns(
                     f"{location.uri}: the commit failed ({first_line(error)}); "
                     "the work is staged, run the same command again"
                 ) from error
-        time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
-    raise CommitError(
-        f"{location.uri} was changed by others during each of {ATTEMPTS} attempts to commit; "
-        "the labels are staged, run the same command again"
-    )
+        back_off(attempt)
+    raise outrun(location, "the labels are staged, run the same command again")
 
 
 @dataclass
@@ -175,7 +181,7 @@ def _reserve(location: Location, columns: pa.Schema, properties: Mapping[str, st
             fragments = [fragment.metadata for fragment in latest.get_fragments()]
             operation = lance.LanceOperation.Merge(fragments, schema, preserves_nullability=True)
             try:
-                return _commit(location, latest, operation, {**told, RESERVED_KEY: "no labels yet"})
+                return commit(location, latest.version, operation, {**told, RESERVED_KEY: "no labels yet"})
             except OSError as error:
                 if not is_conflict(error):
                     raise
@@ -199,18 +205,10 @@ def _commit_once(
 ) -> int:
     operation, leftover = _operation(dataset, columns, units)
     try:
-        return _commit(location, dataset, operation, properties)
+        return commit(location, dataset.version, operation, properties)
     finally:
         if leftover is not None:
             delete_data_file(location, leftover)
-
-
-def _commit(location: Location, dataset: LanceDataset, operation: Any, properties: Mapping[str, str]) -> int:
-    import lance
-
-    return commit(
-        location, lance.Transaction(dataset.version, operation, transaction_properties=dict(properties))
-    )
 
 
 def _operation(

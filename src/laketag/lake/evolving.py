@@ -19,12 +19,10 @@ from laketag.lake.labels import SQL, recorded
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store
 from laketag.lake.presence import KEY, URL
-from laketag.lake.transactions import COLUMNS_KEY, is_conflict
+from laketag.lake.transactions import COLUMNS_KEY, JOB_KEY, is_conflict
 
 if TYPE_CHECKING:
     from lance import LanceDataset
-
-_JOB = "laketag.job"
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def add_column(
         _check_new(current.schema, name, replace=replace)
         return derivation.prepare(current, kind)
 
-    properties = {_JOB: f"add-column {name}", "laketag.expression": expression, COLUMNS_KEY: name}
+    properties = {JOB_KEY: f"add-column {name}", "laketag.expression": expression, COLUMNS_KEY: name}
     try:
         if name in dataset.schema.names:
             # Evaluated first, and disowned before it is replaced: a break in between must not leave values

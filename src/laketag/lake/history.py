@@ -184,9 +184,8 @@ def _content(dataset: LanceDataset, version: int) -> int:
 def _restore(location: Location, latest: int, number: int) -> int:
     import lance
 
-    transaction = lance.Transaction(latest, lance.LanceOperation.Restore(number))
     # It holds no fragments: on top of whatever others commit meanwhile it means the same.
-    return commit(location, transaction, max_retries=20)
+    return commit(location, latest, lance.LanceOperation.Restore(number), {}, max_retries=20)
 
 
 def _name_version(dataset: LanceDataset, name: str) -> None:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import random
 import re
 import threading
+import time
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from laketag.errors import CommitError
 from laketag.lake.dataset import exists, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store, patiently
 
 if TYPE_CHECKING:
-    from lance import LanceDataset, Transaction
+    from lance import LanceDataset
 
+JOB_KEY = "laketag.job"
+"""A property of a transaction: which job made the version."""
 COMMIT_KEY = "laketag.commit"
-"""A transaction's property: a name of its own for a commit over all its attempts."""
+"""Likewise: a name of its own for a commit over all its attempts."""
 ATTEMPT_KEY = "laketag.attempt"
 """Likewise, for one attempt."""
 ROWS_KEY, COLUMNS_KEY = "laketag.rows", "laketag.columns"
 """Likewise: how many rows got values, and in which columns."""
+ATTEMPTS = 20
+"""How often a change is made again where another writer came first."""
 _CONFLICT = re.compile(r"commit conflict for version|incompatible transaction:", re.IGNORECASE)
 _READING = threading.Lock()
 
 
-def commit(location: Location, transaction: Transaction, **options: Any) -> int:
-    """Commit a transaction on top of the version that it was made from; returns the new version.
+def commit(
+    location: Location, version: int, operation: Any, properties: Mapping[str, str], **options: Any
+) -> int:
+    """Commit an operation of Lance on top of the version that it was made from; returns the new version.
 
     Lance itself does not try again where it is not told to (`max_retries`): most operations hold the list of
     fragments, and an old list would undo what others did.
@@ -38,13 +48,14 @@ def commit(location: Location, transaction: Transaction, **options: Any) -> int:
     import lance
 
     name = uuid.uuid4().hex
-    transaction.transaction_properties = {**(transaction.transaction_properties or {}), ATTEMPT_KEY: name}
+    said = {**properties, ATTEMPT_KEY: name}
+    transaction = lance.Transaction(version, operation, transaction_properties=said)
     may_have_arrived = False
 
     def attempt() -> int:
         nonlocal may_have_arrived
         if may_have_arrived and exists(location):
-            found = version_with(open_dataset(location), ATTEMPT_KEY, name, after=transaction.read_version)
+            found = version_with(open_dataset(location), ATTEMPT_KEY, name, after=version)
             if found is not None:
                 return found
         try:
@@ -60,6 +71,16 @@ def commit(location: Location, transaction: Transaction, **options: Any) -> int:
         return int(done.version)
 
     return patiently(attempt, is_of_the_store)
+
+
+def back_off(attempt: int) -> None:
+    """Wait after an attempt at which another writer came first, longer each time."""
+    time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+
+
+def outrun(location: Location, then: str = "run the same command again") -> CommitError:
+    """Say that another writer came first at every attempt."""
+    return CommitError(f"{location.uri} was changed by others during each of {ATTEMPTS} attempts; {then}")
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -15,12 +15,10 @@ from laketag.lake.dataset import exists, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL, keys_of, present_urls
 from laketag.lake.staged import StagedFiles
-from laketag.lake.transactions import version_with
+from laketag.lake.transactions import JOB_KEY, version_with
 from laketag.shards.ledger import Ledger
 from laketag.shards.shard import Shard
 
-JOB = "laketag.job"
-"""The transaction property that says which job made a version."""
 _FOLDER = "imported"
 _ANNOUNCED = "announced"
 
@@ -145,4 +143,4 @@ def _known(location: Location, urls: set[str]) -> dict[str, Imported]:
 def _announced(location: Location, name: str) -> int | None:
     """Find the version that an announced job made: an import may have ended between its commit and note."""
     _, before, job, _ = name.split("-")
-    return version_with(open_dataset(location), JOB, job, after=int(before))
+    return version_with(open_dataset(location), JOB_KEY, job, after=int(before))

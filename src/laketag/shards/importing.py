@@ -31,8 +31,9 @@ from laketag.lake.presence import keys_of
 from laketag.lake.probing import require_put_if_absent
 from laketag.lake.sharing import on_shared_disk
 from laketag.lake.staged import StagedFiles, without_empty_folders
+from laketag.lake.transactions import JOB_KEY
 from laketag.lake.writing import dataset_schema, have_data_files
-from laketag.shards.imported import JOB, Imported, announce, confirm
+from laketag.shards.imported import Imported, announce, confirm
 from laketag.shards.ledger import Ledger
 from laketag.shards.plan import Job, plan
 from laketag.shards.reading import import_shards
@@ -234,7 +235,7 @@ class _Import:
         blobs = {each.name for each in self.columns if job.form.is_blob(each.source.removeprefix("member:"))}
         schema = dataset_schema([each.field for each in self.columns], blobs)
         properties = {
-            JOB: job.digest,
+            JOB_KEY: job.digest,
             "laketag.import": str(sum(fragment.rows for fragment in fragments)),
         }
         if job.existing is None:

@@ -20,7 +20,7 @@ from laketag.lake.committing import commit_columns
 from laketag.lake.dataset import open_dataset
 from laketag.lake.reading import ranges_of
 from laketag.lake.session import many
-from laketag.lake.transactions import COLUMNS_KEY, ROWS_KEY
+from laketag.lake.transactions import COLUMNS_KEY, JOB_KEY, ROWS_KEY
 from laketag.tagging.assembly import Assembly, StagedJob
 from laketag.tagging.job import Job, has_columns
 from laketag.tagging.preparing import Run
@@ -286,7 +286,7 @@ def _latest(job: Job, reader: Reader, parts: Sequence[Part]) -> tuple[npt.NDArra
 
 def _properties(run: Run, rows: int) -> dict[str, str]:
     return {
-        "laketag.job": ",".join(job.digest for job in run.jobs),
+        JOB_KEY: ",".join(job.digest for job in run.jobs),
         "laketag.taggers": ",".join(job.name for job in run.jobs),
         "laketag.work": run.compute.work,
         ROWS_KEY: str(rows),
