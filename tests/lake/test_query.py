@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pytest
 import laketag
 from laketag.errors import BadSQL, ColumnError, DatasetError, WrongUsage
 from laketag.lake import sql
+from laketag.lake.browsing import View
+from laketag.lake.location import Location
 
 
 @pytest.fixture
@@ -150,15 +153,20 @@ def test_a_quote_in_a_name_is_doubled_as_sql_wants_it(tmp_path: Path, text: str)
     assert [row for batch in batches for row in batch.to_pylist()] == [{'5" wide': 2}]
 
 
-@pytest.mark.parametrize("asked", [{"where": "width > 1"}, {"sql": "select width from dataset"}], ids=str)
-def test_a_file_that_is_gone_is_no_fault_of_what_was_asked(tmp_path: Path, asked: dict[str, str]) -> None:
-    import lance
+ASKED: dict[str, Callable[[str], object]] = {
+    "filter": lambda uri: list(laketag.query(uri, selection=laketag.Selection(where="width > 1"))),
+    "query": lambda uri: run(uri, "select width from dataset"),
+    "gallery": lambda uri: View.of(Location.of(uri)).choose("width > 1"),
+    "add-column": lambda uri: laketag.add_column(uri, "wider", "width + 1"),
+}
 
-    uri = str(lance.write_dataset(pa.table({"width": [1, 2]}), tmp_path / "photos.lance").uri)
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_a_file_that_is_gone_is_no_fault_of_what_was_asked(uri: str, ask: Callable[[str], object]) -> None:
     for file in Path(uri, "data").iterdir():
         file.unlink()
 
     with pytest.raises(DatasetError, match=r"the rows of .*cannot be read: Not found: ") as caught:
-        list(laketag.query(uri, selection=laketag.Selection(**asked)))  # type: ignore[arg-type]
+        ask(uri)
 
     assert caught.type is DatasetError

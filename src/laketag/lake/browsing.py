@@ -11,12 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laketag.errors import BadSQL
 from laketag.lake import sql
 from laketag.lake.dataset import image_column, is_image_like, open_dataset
-from laketag.lake.explaining import first_line
+from laketag.lake.explaining import sql_explained
 from laketag.lake.location import Location
-from laketag.lake.patience import explained
 from laketag.lake.query import order_of
 from laketag.lake.reading import in_pythons_times
 from laketag.lake.similar import near
@@ -106,20 +104,15 @@ class View:
             BadSQL: Lance cannot run the filter.
         """
         text = sql.for_filter(where, self.schema.names) if where else None
-        try:
+        with sql_explained(self.dataset.uri, "filter", where):
             # Columns this narrow are read whole twice as fast as they are looked up for the rows that pass.
-            with explained(self.dataset.uri, stages=False):
-                return self.dataset.scanner(
-                    columns=list(columns),
-                    filter=text,
-                    with_row_id=True,
-                    late_materialization=False,
-                    use_scalar_index=not has_many,
-                ).to_table()
-        except (ValueError, OSError, RuntimeError) as error:
-            if where is None:
-                raise
-            raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
+            return self.dataset.scanner(
+                columns=list(columns),
+                filter=text,
+                with_row_id=True,
+                late_materialization=False,
+                use_scalar_index=not has_many,
+            ).to_table()
 
     def rows(self, ids: Sequence[int] | RowIds, columns: Sequence[str]) -> list[dict[str, Any] | None]:
         """Read some columns of some rows, in the order of the ids; None for a row that is not there."""

@@ -17,9 +17,8 @@ from laketag.lake import sql
 from laketag.lake.columns import ColumnFile, write_verified
 from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.dataset import fragments_of, path_of
-from laketag.lake.explaining import first_line
+from laketag.lake.explaining import first_line, sql_explained
 from laketag.lake.location import Location
-from laketag.lake.patience import explained
 from laketag.lake.reading import address
 
 if TYPE_CHECKING:
@@ -92,8 +91,8 @@ class Derivation:
 
         Lance gives batches in an order of its own, so what has come of a fragment waits for the rest.
         """
-        lengths = {each.id: each for each in fragments_of(dataset)}
-        waiting = {fragment: _Values(lengths[fragment].num_rows) for fragment in fragments}
+        known = {each.id: each for each in fragments_of(dataset)}
+        waiting = {fragment: _Values(known[fragment].num_rows) for fragment in fragments}
         batches = self._batches(dataset, fragments) if fragments else ()
         for batch in batches:
             for fragment, offsets, values in _split(batch, self.name):
@@ -101,16 +100,13 @@ class Derivation:
                     raise self._not_one_each()
                 waiting[fragment].add(offsets, _cast(values, kind, self.name))
                 if waiting[fragment].is_complete:
-                    yield fragment, waiting.pop(fragment).laid(lengths[fragment].physical_rows, self)
+                    yield fragment, waiting.pop(fragment).laid(known[fragment].physical_rows, self)
         if waiting:
             raise self._not_one_each()
 
     def _batches(self, dataset: LanceDataset, fragments: list[int]) -> Iterator[pa.RecordBatch]:
-        try:
-            with explained(dataset.uri):
-                yield from self._reader(dataset, fragments)
-        except (ValueError, OSError, RuntimeError) as error:
-            raise BadSQL(f"{self.expression!r} cannot be run: {first_line(error)}") from error
+        with sql_explained(dataset.uri, "expression", self.expression):
+            yield from self._reader(dataset, fragments)
 
     def _reader(self, dataset: LanceDataset, fragments: list[int]) -> pa.RecordBatchReader:
         # On lines of its own, so that a comment at its end takes nothing along.
@@ -118,12 +114,9 @@ class Derivation:
         text = f'select (\n{expression}\n) as "{self.name}", {_ADDRESS} from dataset'
         if fragments and self._is_rowwise() and len(fragments) <= _MOST_NAMED:
             text += " where " + " or ".join(map(_within, fragments))
-        try:
-            with explained(dataset.uri):
-                query = dataset.sql(text).with_row_addr().blob_handling("all_binary").build()
-                reader = query.to_stream_reader()
-        except (ValueError, OSError, RuntimeError) as error:
-            raise BadSQL(f"{self.expression!r} cannot be run: {first_line(error)}") from error
+        with sql_explained(dataset.uri, "expression", self.expression):
+            query = dataset.sql(text).with_row_addr().blob_handling("all_binary").build()
+            reader = query.to_stream_reader()
         if reader.schema.names != [self.name, _ADDRESS]:
             raise BadSQL(f"{self.expression!r} is not one expression; give one value for each row")
         return reader

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
-from laketag.errors import StoreError
+from laketag.errors import BadSQL, DatasetError, StoreError
 from laketag.lake.patience import OF_LANCE, explained, is_said_by_a_store, what_the_store_said
 
 P = ParamSpec("P")
@@ -49,6 +49,30 @@ def files_explained(uri: str, is_meant: Callable[[Exception], bool] = lambda _: 
         if not _is_of_a_file(error) or not is_meant(error):
             raise
         raise StoreError(_line(error, uri)) from error
+
+
+@contextmanager
+def sql_explained(uri: str, kind: str, text: str | None) -> Iterator[None]:
+    """Say in one line why Lance does not run what people wrote in SQL, or does not give its rows.
+
+    Args:
+        uri: the dataset's.
+        kind: what was written: `filter`, `query` or `expression`.
+        text: it; None where there is none.
+
+    Raises:
+        BadSQL: it cannot be run.
+        DatasetError: rows cannot be read, whatever was written.
+        StoreError: the store refuses, or does not answer.
+    """
+    try:
+        with explained(uri, stages=False):
+            yield
+    except OF_LANCE as error:
+        why = first_line(error)
+        if text is None or why.startswith("Not found: "):  # of a file, which is not the text's fault
+            raise DatasetError(f"the rows of {uri} cannot be read: {why}") from error
+        raise BadSQL(f"the {kind} {text!r} cannot be run: {why}") from error
 
 
 def _is_of_a_file(error: Exception) -> bool:

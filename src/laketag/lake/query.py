@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from laketag.errors import BadSQL, ColumnError, DatasetError, WrongUsage
+from laketag.errors import BadSQL, ColumnError, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import is_image_like, open_dataset, require_columns, require_names
-from laketag.lake.explaining import explaining, first_line
+from laketag.lake.explaining import explaining, sql_explained
 from laketag.lake.labels import is_digest
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
-from laketag.lake.patience import explained
 from laketag.lake.reading import row_bytes, streaming
 from laketag.lake.similar import is_vector, nearest, vector_column
 
@@ -106,15 +105,12 @@ def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchRea
         ordered, options["order_by"] = _ordering(dataset.schema, selection.order_by)
     elif any(is_image_like(dataset.schema.field(name)) for name in columns):
         options |= streaming(row_bytes(dataset))
-    try:
-        with explained(dataset.uri, stages=False):
-            # Lance orders by what it reads only.
-            read = [*columns, *([ordered] if ordered is not None and ordered not in columns else [])]
-            reader = dataset.scanner(
-                columns=read, filter=where, blob_handling="all_binary", **options
-            ).to_reader()
-    except (ValueError, OSError) as error:
-        raise BadSQL(f"the filter {selection.where!r} cannot be run: {first_line(error)}") from error
+    # Lance orders by what it reads only.
+    read = [*columns, *([ordered] if ordered is not None and ordered not in columns else [])]
+    with sql_explained(dataset.uri, "filter", selection.where):
+        reader = dataset.scanner(
+            columns=read, filter=where, blob_handling="all_binary", **options
+        ).to_reader()
     if read == columns:
         return reader
     shown = pa.schema([reader.schema.field(name) for name in columns])
@@ -165,28 +161,21 @@ def can_order(field: pa.Field) -> bool:
 
 
 def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
-    if not sql.is_query(selection.sql or ""):
-        raise BadSQL(f"{selection.sql!r} is not a query; it must begin with select, with, values or explain")
-    text = sql.for_query(selection.sql or "", dataset.schema.names)
-    try:
-        with explained(dataset.uri, stages=False):
-            return dataset.sql(text).build().to_stream_reader()
-    except (ValueError, OSError, RuntimeError) as error:
-        raise BadSQL(f"the query {selection.sql!r} cannot be run: {first_line(error)}") from error
+    written = selection.sql or ""
+    if not sql.is_query(written):
+        raise BadSQL(f"{written!r} is not a query; it must begin with select, with, values or explain")
+    text = sql.for_query(written, dataset.schema.names)
+    with sql_explained(dataset.uri, "query", written):
+        return dataset.sql(text).build().to_stream_reader()
 
 
 def _stream(uri: str, reader: pa.RecordBatchReader, selection: Selection) -> Iterator[pa.RecordBatch]:
+    asked = ("filter", selection.where) if selection.sql is None else ("query", selection.sql)
     seen = 0
-    try:
-        with explained(uri, stages=False):
-            for batch in reader:
-                if len(batch):
-                    seen += len(batch)
-                    yield batch
-    except (ValueError, OSError) as error:
-        asked, why = selection.sql or selection.where, first_line(error)
-        if asked and not why.startswith("Not found: "):  # of a file, which is not the filter's fault
-            raise BadSQL(f"{asked!r} cannot be run: {why}") from error
-        raise DatasetError(f"the rows of {uri} cannot be read: {why}") from error
+    with sql_explained(uri, *asked):
+        for batch in reader:
+            if len(batch):
+                seen += len(batch)
+                yield batch
     if not seen:
         yield pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in reader.schema], schema=reader.schema)

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 from laketag.errors import BadSQL
 from laketag.lake import sql
 from laketag.lake.dataset import column_ids, fragments_of, is_blob, source
-from laketag.lake.explaining import first_line
-from laketag.lake.patience import explained
+from laketag.lake.explaining import first_line, sql_explained
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -173,13 +172,9 @@ def _in_microseconds(kind: pa.DataType) -> pa.DataType:
 
 def check_filter(dataset: LanceDataset, where: str) -> None:
     """Raise `BadSQL` where a filter cannot be run, without reading a row."""
-    try:
-        with explained(dataset.uri, stages=False):
-            dataset.scanner(
-                columns=[], with_row_id=True, filter=sql.for_filter(where, dataset.schema.names)
-            ).explain_plan()
-    except (ValueError, OSError) as error:
-        raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
+    named = sql.for_filter(where, dataset.schema.names)
+    with sql_explained(dataset.uri, "filter", where):
+        dataset.scanner(columns=[], with_row_id=True, filter=named).explain_plan()
 
 
 def _among(addresses: npt.NDArray[np.uint64]) -> str:
