@@ -17,21 +17,16 @@ from laketag.lake.freeing import compact_fragments, free_versions, staged_age
 from laketag.lake.lease import Lease
 from laketag.lake.location import Location
 from laketag.lake.pinning import JOB_LENGTH
-from laketag.lake.staged import StagedFiles
+from laketag.lake.staged import CHECKED, IMPORT, IMPORTED, LEASE, StagedFiles, is_leftover
 from laketag.lake.uploads import abort_uploads
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
 
 TWO_WEEKS = timedelta(days=14)
-# Ledgers of what was imported, which tell a later import what it need not read, and notes.
-_KEPT = ("imported", probing.FOLDER, links.FOLDER)
-# And of each job, which labels are known to be right: without it a later run reads their images again.
-_CHECKED = "checked"
-_LEASE = "lease"
-# Imports have one folder of leases together, and stage each in a folder of its own.
-_IMPORT = "import-"
-# And one without a lease is taken for dead once it staged nothing for so many seconds.
+# Without these a later import would read again what it need not; so would a run without `CHECKED` of its job.
+_KEPT = (IMPORTED, probing.FOLDER, links.FOLDER)
+# An import without a lease is taken for dead once it staged nothing for so many seconds.
 _IMPORT_RESTS = 3600.0
 
 
@@ -162,24 +157,21 @@ def _folders(location: Location) -> dict[str, list[str]]:
     folders: dict[str, list[str]] = {}
     for name in StagedFiles(location, "").all_names():
         job, _, rest = name.partition("/")
-        if job not in _KEPT and not rest.startswith(f"{_CHECKED}/"):
+        if job not in _KEPT and not rest.startswith(f"{CHECKED}/"):
             folders.setdefault(job, []).append(name)
     return folders
 
 
 def _running(folders: Mapping[str, list[str]]) -> set[str]:
     running = {job for job, names in folders.items() if _is_running(names)}
-    imports = {job for job in folders if job.startswith(_IMPORT)} if IMPORTING in running else set()
+    # Imports have one folder of leases together, and stage each in a folder of its own.
+    imports = {job for job in folders if job.startswith(IMPORT)} if IMPORTING in running else set()
     return running | imports
 
 
 def _is_running(names: list[str]) -> bool:
-    leases = [name.split("/") for name in names]
-    return any(
-        not Lease.of(parts[2]).is_dead()
-        for parts in leases
-        if len(parts) == 3 and parts[1] == _LEASE and not parts[2].startswith(".") and ".tmp" not in parts[2]
-    )
+    leases = [name.split("/") for name in names if not is_leftover(name)]
+    return any(not Lease.of(parts[2]).is_dead() for parts in leases if len(parts) == 3 and parts[1] == LEASE)
 
 
 def _sorted_out(
@@ -191,7 +183,7 @@ def _sorted_out(
         age = None if job in running else staged_age(location, names)
         if job in running:
             kept.append(Kept(job, "it runs"))
-        elif job.startswith(_IMPORT) and age is not None and age < _IMPORT_RESTS:
+        elif job.startswith(IMPORT) and age is not None and age < _IMPORT_RESTS:
             kept.append(Kept(job, "an import may be at work: something was staged within the hour"))
         elif not older_than or (age is not None and age >= older_than.total_seconds()):
             old[job] = names

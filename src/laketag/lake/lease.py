@@ -24,7 +24,7 @@ from pathlib import Path
 from laketag.errors import JobRefused, StoreError
 from laketag.lake.location import Location
 from laketag.lake.patience import OF_LANCE, explained
-from laketag.lake.staged import StagedFiles
+from laketag.lake.staged import LEASE, StagedFiles
 
 LASTS = 90.0
 """Seconds after which a holder that does not renew is taken for dead."""
@@ -112,7 +112,7 @@ def leased(
         JobRefused: another run holds it; the text says who, since when, and when the lease runs out.
         StoreError: the store refuses, or does not answer.
     """
-    folder = StagedFiles(location, f"{work}/lease")
+    folder = StagedFiles(location, f"{work}/{LEASE}")
     with explained(location.uri, stages=False):
         lease = _taken(folder, part, name, waits=waits, waiting=waiting)
     ended = threading.Event()
@@ -134,7 +134,7 @@ def leased(
 
 def held_parts(location: Location, work: str) -> set[str]:
     """List the parts of a piece of work that somebody holds."""
-    leases = map(Lease.of, StagedFiles(location, f"{work}/lease").names())
+    leases = map(Lease.of, StagedFiles(location, f"{work}/{LEASE}").names())
     return {lease.part for lease in leases if not lease.is_dead()}
 
 

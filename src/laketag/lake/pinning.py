@@ -10,7 +10,7 @@ from laketag.lake.dataset import PIN_PREFIX, open_dataset
 from laketag.lake.lease import LASTS, leased
 from laketag.lake.location import Location
 from laketag.lake.patience import OF_LANCE
-from laketag.lake.staged import StagedFiles
+from laketag.lake.staged import LEASE, StagedFiles
 
 JOB_LENGTH = 16
 """So much of a job's name is in its pin's name, by which `clean` tells whose it is."""
@@ -61,7 +61,7 @@ def kept(location: Location, version: int, job: str, name: str) -> Iterator[None
                 open_dataset(location).tags.delete(pin)
                 folder.delete([_MARK])
     finally:
-        StagedFiles(location, "").drop_folders([f"{job}/lease/of", f"{job}/{_MARK}"])
+        StagedFiles(location, "").drop_folders([f"{job}/{LEASE}/of", f"{job}/{_MARK}"])
 
 
 def _pin(location: Location, version: int, job: str, part: str) -> str:

@@ -13,9 +13,7 @@ from laketag.lake.explaining import explaining
 from laketag.lake.labels import provenance
 from laketag.lake.location import Location
 from laketag.lake.session import session_of
-from laketag.lake.staged import ROOT, StagedFiles
-
-_LABELS = "labels"
+from laketag.lake.staged import LABEL_FILES, ROOT, StagedFiles
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def _staged_jobs(location: Location) -> tuple[JobShown, ...]:
     last: dict[str, str] = {}
     for name in StagedFiles(location, "").names():
         *folders, file = name.split("/")
-        if _LABELS in folders:
+        if LABEL_FILES in folders:
             job = folders[0]
             rows[job] = rows.get(job, 0) + int(file.split(".")[1])
             last[job] = name

@@ -15,6 +15,12 @@ from laketag.lake.location import Location
 from laketag.lake.session import delete_file, many, session_of
 
 ROOT = "_laketag"
+IMPORTED = "imported"
+"""The folder of ledgers: they tell a later import what it need not read."""
+IMPORT = "import-"
+"""Begins the folder of what one import has staged."""
+LABEL_FILES, CHECKED, LEASE = "labels", "checked", "lease"
+"""Folders inside that of a job: labels, notes on which labels are known to be right, claims on the work."""
 
 
 @contextmanager
@@ -29,6 +35,11 @@ def without_empty_folders(location: Location) -> Iterator[None]:
         for folder in (*below, *map(str, made)):
             with suppress(OSError):  # something is in it
                 os.rmdir(folder)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file is what a killed write left."""
+    return name.rsplit("/", 1)[-1].startswith(".") or ".tmp" in name
 
 
 @dataclass(frozen=True)
@@ -46,11 +57,7 @@ class StagedFiles:
 
     def names(self) -> list[str]:
         """Every staged file, sorted; leftovers of killed writes are left out."""
-        return [
-            name
-            for name in self.all_names()
-            if not name.rsplit("/", 1)[-1].startswith(".") and ".tmp" not in name
-        ]
+        return [name for name in self.all_names() if not is_leftover(name)]
 
     def all_names(self) -> list[str]:
         """Every file, with leftovers of killed writes."""

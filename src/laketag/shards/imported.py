@@ -14,12 +14,11 @@ from laketag.errors import JobRefused
 from laketag.lake.dataset import exists, open_dataset
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY, URL, keys_of, present_urls
-from laketag.lake.staged import StagedFiles
+from laketag.lake.staged import IMPORTED, StagedFiles
 from laketag.lake.transactions import JOB_KEY, version_with
 from laketag.shards.ledger import Ledger
 from laketag.shards.shard import Shard
 
-_FOLDER = "imported"
 _ANNOUNCED = "announced"
 
 
@@ -71,7 +70,7 @@ def announce(location: Location, job: str, version: int, shards: Iterable[Import
 def confirm(location: Location, version: int, shards: Iterable[Imported], announced: str | None) -> None:
     """Note what was committed as a version, instead of what was announced."""
     _write(location, f"{version:020d}-{time.time_ns():020d}-{uuid.uuid4().hex}.lance", shards)
-    StagedFiles(location, _FOLDER).delete([announced] if announced else [])
+    StagedFiles(location, IMPORTED).delete([announced] if announced else [])
 
 
 def find_pending(location: Location, shards: Sequence[Shard], *, append: bool) -> Pending:
@@ -118,12 +117,12 @@ def _is_same(found: Imported, shard: Shard) -> bool:
 
 def _write(location: Location, name: str, shards: Iterable[Imported]) -> None:
     texts = [json.dumps(asdict(each)) for each in shards]
-    StagedFiles(location, _FOLDER).write(name, pa.table({"shard": pa.array(texts, pa.string())}))
+    StagedFiles(location, IMPORTED).write(name, pa.table({"shard": pa.array(texts, pa.string())}))
 
 
 def _known(location: Location, urls: set[str]) -> dict[str, Imported]:
     """Read the latest note on each shard."""
-    staged = StagedFiles(location, _FOLDER)
+    staged = StagedFiles(location, IMPORTED)
     dated = []
     for name in staged.names():
         version = _announced(location, name) if name.startswith(_ANNOUNCED) else int(name[:20])

@@ -13,6 +13,7 @@ import pyarrow as pa
 from laketag.errors import JobRefused, ShardRefused, WrongUsage
 from laketag.lake.dataset import IMAGE_NAMES, exists, is_blob, is_image_like, open_dataset
 from laketag.lake.location import Location
+from laketag.lake.staged import IMPORT
 from laketag.lake.writing import STORAGE_VERSION
 from laketag.shards.form import Form
 from laketag.shards.imported import Pending, find_pending
@@ -52,7 +53,7 @@ class Job:
     @property
     def folder(self) -> str:
         """Where the job stages; nowhere in a dry run."""
-        return "" if self.settings.dry_run else f"import-{self.digest}"
+        return "" if self.settings.dry_run else f"{IMPORT}{self.digest}"
 
     @property
     def groups(self) -> list[list[Shard]]:

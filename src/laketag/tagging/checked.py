@@ -19,7 +19,7 @@ from laketag.lake.dataset import data_file, field_id, fragments_of
 from laketag.lake.lineage import is_restored, rewritten
 from laketag.lake.location import Location
 from laketag.lake.reading import ranges_of
-from laketag.lake.staged import StagedFiles
+from laketag.lake.staged import CHECKED, StagedFiles
 from laketag.tagging.job import Job
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _label_files(dataset: LanceDataset, job: Job) -> dict[int, str | None]:
 
 
 def _folder(location: Location, job: Job) -> StagedFiles:
-    return StagedFiles(location, f"{job.digest}/checked")
+    return StagedFiles(location, f"{job.digest}/{CHECKED}")
 
 
 def _version(name: str) -> int:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from laketag.lake.location import Location
 from laketag.lake.reading import RowRange, address
 from laketag.lake.session import many
-from laketag.lake.staged import StagedFiles
+from laketag.lake.staged import LABEL_FILES, StagedFiles
 from laketag.taggers.protocol import errors_of
 from laketag.tagging.plan import Chunk, is_in_slice
 
@@ -31,8 +31,6 @@ AGAIN = "again"
 """The work of a `recompute`: labels made before do not count."""
 ADOPTED = "adopted"
 """The work of `adopt`: labels of another program, with the digests of their inputs."""
-
-_STAGED = "labels"
 
 OFFSET = "__offset_in_file__"  # a name that no label column may have
 
@@ -90,7 +88,7 @@ class Staging:
     @property
     def files(self) -> StagedFiles:
         """The folder of staged labels."""
-        return StagedFiles(self.location, f"{self.job}/{self.work}/{_STAGED}")
+        return StagedFiles(self.location, f"{self.job}/{self.work}/{LABEL_FILES}")
 
     @property
     def attempts(self) -> StagedFiles:
@@ -273,7 +271,7 @@ class Reader:
             if part.name not in kept:
                 self._last.clear()  # a large fragment's files would fill the memory
                 kept[part.name] = self._read(part.name)
-            yield _slice(kept[part.name], part)
+            yield kept[part.name].slice(part.first, part.rows)
 
     def _read(self, name: str) -> pa.Table:
         return self.staging.files.read(name, None if self.columns is None else [OFFSET, *self.columns])
@@ -300,7 +298,3 @@ def _key(name: str) -> str:
 
 def _rows(name: str) -> int:
     return int(name.split(".")[1])
-
-
-def _slice(table: pa.Table, part: Part) -> pa.Table:
-    return table.slice(part.first, part.rows)
