@@ -95,7 +95,7 @@ def scan(
     columns: Sequence[str],
     *,
     where: str | None = None,
-    addresses: npt.NDArray[np.uint64] | None = None,
+    addresses: npt.NDArray[np.int64] | None = None,
     row_bytes: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """Stream live rows of some ranges, in order, with `_rowaddr` beside the columns.
@@ -130,6 +130,14 @@ def scan(
         if where is None:
             raise
         raise BadSQL(f"the filter {where!r} cannot be run: {first_line(error)}") from error
+
+
+def live_addresses(
+    dataset: LanceDataset, ranges: Sequence[RowRange], where: str | None = None
+) -> npt.NDArray[np.int64]:
+    """List where the rows lie that `scan` gives, in order; no column but the filter's is read."""
+    found = [batch["_rowaddr"].to_numpy() for batch in scan(dataset, ranges, [], where=where)]
+    return np.sort(np.concatenate([np.empty(0, np.uint64), *found]).astype(np.int64))
 
 
 def values(column: pa.Array) -> list[Any]:
@@ -177,7 +185,7 @@ def check_filter(dataset: LanceDataset, where: str) -> None:
         dataset.scanner(columns=[], with_row_id=True, filter=named).explain_plan()
 
 
-def _among(addresses: npt.NDArray[np.uint64]) -> str:
+def _among(addresses: npt.NDArray[np.int64]) -> str:
     return f"_rowaddr in ({', '.join(map(str, addresses.tolist()))})"
 
 

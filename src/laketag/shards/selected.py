@@ -13,7 +13,7 @@ import pyarrow as pa
 from laketag.errors import DatasetError
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
-from laketag.lake.reading import RowRange, row_bytes, scan, whole
+from laketag.lake.reading import RowRange, live_addresses, row_bytes, scan, whole
 
 if TYPE_CHECKING:
     from laketag.lake.dataset import LanceDataset
@@ -35,11 +35,7 @@ class Chosen:
 
     def addresses(self, dataset: LanceDataset, fragment: int) -> npt.NDArray[np.int64]:
         """List the chosen rows of a fragment, in order; no column but the filter's is read."""
-        found = [
-            batch["_rowaddr"].to_numpy()
-            for batch in scan(dataset, [whole(dataset, fragment)], [], where=self.where)
-        ]
-        return np.sort(np.concatenate([np.empty(0, np.int64), *found]).astype(np.int64))
+        return live_addresses(dataset, [whole(dataset, fragment)], self.where)
 
 
 @dataclass(frozen=True)

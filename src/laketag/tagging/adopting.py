@@ -239,7 +239,7 @@ class Digest:
         (job,) = self.compute.jobs
         held = [*self.labels, *(job.states if self.has_states else ())]
         columns = list(dict.fromkeys([*job.reads, *held]))
-        only = None if wanted.is_all else wanted.addresses.astype(np.uint64)
+        only = None if wanted.is_all else wanted.addresses
         batches = scan(dataset, chunk.ranges, columns, addresses=only, row_bytes=self.compute.row_bytes)
         found = [self._of(job, batch) for batch in batches]
         return Labels(

@@ -16,7 +16,7 @@ from laketag.errors import CommitError, DatasetError
 from laketag.lake.committing import FragmentColumns, delete_unused
 from laketag.lake.dataset import column_ids, fragments_of, open_dataset, path_of
 from laketag.lake.location import Location
-from laketag.lake.reading import ranges_of, scan
+from laketag.lake.reading import live_addresses, ranges_of
 from laketag.lake.session import many
 from laketag.taggers.pipeline import cores
 from laketag.tagging.job import Job, columns_of_others, has_columns
@@ -84,8 +84,7 @@ class Assembly:
         for one in self.jobs:
             for rows in ranges_of(dataset, one.job.reads):
                 staged = staged_addresses(one.staging, one.index, Chunk.of([rows]))
-                for batch in scan(dataset, [rows], []):
-                    lacking += int(np.count_nonzero(~np.isin(batch["_rowaddr"].to_numpy(), staged)))
+                lacking += int(np.count_nonzero(~np.isin(live_addresses(dataset, [rows]), staged)))
         return lacking
 
     def check(self, dataset: LanceDataset) -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from laketag.engines import place, stopping
 from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
@@ -74,7 +72,7 @@ class Labelling:
         """Read the inputs of some rows of a chunk."""
         columns = list(dict.fromkeys(column for _, column in self.inputs))
         roles = [role for role, _ in self.inputs]
-        only = None if wanted.is_all else wanted.addresses.astype(np.uint64)
+        only = None if wanted.is_all else wanted.addresses
         takers = None if wanted.is_plain else self._takers(wanted)
         for batch in scan(dataset, chunk.ranges, columns, addresses=only, row_bytes=self.row_bytes):
             found = [values(batch.column(column)) for _, column in self.inputs]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from laketag.errors import DatasetError
 from laketag.lake.dataset import fragments_of, open_dataset
 from laketag.lake.lineage import Rewrite, moves
-from laketag.lake.reading import RowRange, address, ranges_of, row_bytes, scan, values
+from laketag.lake.reading import RowRange, address, live_addresses, ranges_of, row_bytes, scan, values
 from laketag.taggers.digest import input_digest
 from laketag.tagging.job import Job
 from laketag.tagging.plan import Chunk
@@ -182,7 +182,4 @@ def _staged_again(
 
 
 def _live_offsets(dataset: LanceDataset, rows: RowRange) -> npt.NDArray[np.int64]:
-    found = [
-        batch["_rowaddr"].to_numpy().astype(np.int64) & 0xFFFFFFFF for batch in scan(dataset, [rows], [])
-    ]
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+    return live_addresses(dataset, [rows]) & 0xFFFFFFFF

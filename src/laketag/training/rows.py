@@ -18,7 +18,7 @@ from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY
 from laketag.lake.query import default_columns
-from laketag.lake.reading import check_filter, in_pythons_times, row_bytes, scan, whole
+from laketag.lake.reading import check_filter, in_pythons_times, live_addresses, row_bytes, scan, whole
 from laketag.lake.similar import is_vector
 from laketag.taggers.decode import DecodeError, decode
 from laketag.training.epochs import Places
@@ -86,11 +86,9 @@ class Reader:
         self.dataset = open_dataset(self.rows.location, self.rows.version)
 
     @cached_property
-    def addresses(self) -> npt.NDArray[np.uint64]:
+    def addresses(self) -> npt.NDArray[np.int64]:
         """List where the selected rows lie, in the dataset's order."""
-        batches = scan(self.dataset, [], [], where=self.rows.where)
-        found = [batch["_rowaddr"].to_numpy() for batch in batches]
-        return np.sort(np.concatenate([np.empty(0, np.uint64), *found]))
+        return live_addresses(self.dataset, [], self.rows.where)
 
     def read(self, places: Places) -> Iterator[dict[str, Any]]:
         """Yield rows in the order asked for; the next are read while these are used.
@@ -113,11 +111,12 @@ class Reader:
     def _fetch(self, places: Places) -> pa.Table:
         wanted = self.addresses[places]
         columns = [*self.rows.columns, *([KEY] if self._tells_key else [])]
-        parts = [whole(self.dataset, int(fragment)) for fragment in np.unique(wanted >> np.uint64(32))]
+        parts = [whole(self.dataset, int(fragment)) for fragment in np.unique(wanted >> 32)]
         batches = list(scan(self.dataset, parts, columns, addresses=np.sort(wanted)))
         table = pa.Table.from_batches(batches)
-        order = np.argsort(table["_rowaddr"].to_numpy())
-        at = order[np.searchsorted(table["_rowaddr"].to_numpy(), wanted, sorter=order)]
+        there = table["_rowaddr"].to_numpy().astype(np.int64)
+        order = np.argsort(there)
+        at = order[np.searchsorted(there, wanted, sorter=order)]
         return table.take(pa.array(at))
 
     @cached_property
