@@ -38,7 +38,7 @@ class Replacement:
 
 
 def moves(
-    dataset: LanceDataset, columns: Sequence[str], since: int, but: frozenset[int] = frozenset()
+    dataset: LanceDataset, columns: Sequence[str], since: int, but: frozenset[int]
 ) -> Iterator[Rewrite | Replacement]:
     """List what may have moved rows after a version, the oldest first; what was cleaned away is not there.
 
@@ -59,27 +59,12 @@ def moves(
             yield Replacement(version, _came_with(dataset, version, columns))
 
 
-def rewrites(
-    dataset: LanceDataset, columns: Sequence[str], since: int = 0, but: frozenset[int] = frozenset()
-) -> list[Rewrite]:
-    """List the compactions after a version, as `moves` does."""
-    import lance
-
-    ids = column_ids(dataset, columns)
-    return [
-        one
-        for version, operation in _operations(dataset, since, but)
-        if isinstance(operation, lance.LanceOperation.Rewrite)
-        for one in _rewrites(version, operation, ids)
-    ]
-
-
 def rewritten(
     dataset: LanceDataset,
     columns: Sequence[str],
     known: frozenset[str],
     since: int,
-    but: frozenset[int] = frozenset(),
+    but: frozenset[int],
 ) -> frozenset[str]:
     """Follow compaction: name the sources that were made of known ones and of nothing else.
 
@@ -92,12 +77,17 @@ def rewritten(
 
     Returns the sources that came about; a transaction that was cleaned away explains nothing.
     """
+    import lance
+
     found: set[str] = set()
     if not known:
         return frozenset()
-    for rewrite in rewrites(dataset, columns, since, but):
-        if all(rows.source in known or rows.source in found for rows in rewrite.old):
-            found.update(rows.source for rows in rewrite.new)
+    ids = column_ids(dataset, columns)
+    for version, operation in _operations(dataset, since, but):
+        if isinstance(operation, lance.LanceOperation.Rewrite):
+            for rewrite in _rewrites(version, operation, ids):
+                if all(rows.source in known or rows.source in found for rows in rewrite.old):
+                    found.update(rows.source for rows in rewrite.new)
     return frozenset(found)
 
 
@@ -116,7 +106,7 @@ def _sources(dataset: LanceDataset, version: int, columns: Sequence[str]) -> fro
     return frozenset(rows.source for rows in ranges_of(there, columns))
 
 
-def is_restored(dataset: LanceDataset, since: int, but: frozenset[int] = frozenset()) -> bool:
+def is_restored(dataset: LanceDataset, since: int, but: frozenset[int]) -> bool:
     """Whether an earlier version was made the latest one after a version; those in `but` did not."""
     import lance
 
@@ -124,9 +114,7 @@ def is_restored(dataset: LanceDataset, since: int, but: frozenset[int] = frozens
     return any(isinstance(operation, lance.LanceOperation.Restore) for operation in made)
 
 
-def _operations(
-    dataset: LanceDataset, since: int, but: frozenset[int] = frozenset()
-) -> Iterator[tuple[int, Any]]:
+def _operations(dataset: LanceDataset, since: int, but: frozenset[int]) -> Iterator[tuple[int, Any]]:
     """Give what made each version after one, the oldest first; what was cleaned away is left out."""
     for version in range(since + 1, dataset.version + 1):
         transaction = None if version in but else read_transaction(dataset, version)
