@@ -23,6 +23,7 @@ from laketag.gallery.hanging import Hanging
 from laketag.gallery.pages import Pages
 from laketag.gallery.pictures import Picture, picture
 from laketag.lake.explaining import files_explained
+from laketag.lake.presence import KEY, URL
 
 _FOR_GOOD = {"cache-control": "private, max-age=86400, immutable"}
 # A picture that cannot be read is a drawing that says so, so that a page shows it in its place.
@@ -31,8 +32,6 @@ _BROKEN = (
     '<g fill="none" stroke="#8a8f98" stroke-width="6" stroke-linejoin="round">'
     '<path d="M110 80h100v80H110zM110 145l30-28 22 20 20-16 28 24M120 190l80-140"/></g></svg>'
 )
-
-
 _NO_PAGE = "There is no such page, or no such row in this version."
 
 
@@ -53,7 +52,7 @@ def gallery(hanging: Hanging, hosts: frozenset[str] = frozenset(), token: str | 
             Route("/row/{row}", answers.page(answers.row)),
             Route("/alike/{row}", answers.page(answers.alike)),
             Route("/compare", answers.page(answers.compare)),
-            Route("/keys.{form}", answers.keys),
+            Route("/keys.{form}", answers.page(answers.keys)),
             Route("/thumbnail/{stamp}/{version}/{row}", answers.thumbnail),
             Route("/image/{stamp}/{version}/{row}", answers.image),
             Mount("/static", StaticFiles(packages=[("laketag.gallery", "static")])),
@@ -70,8 +69,8 @@ class _Answers:
     hanging: Hanging
     pages: Pages
 
-    def page(self, make: Callable[[Request], str | None]) -> Callable[[Request], Response]:
-        """Make an answer of what gives a page; None is one that is not there."""
+    def page(self, make: Callable[[Request], str | Response | None]) -> Callable[[Request], Response]:
+        """Make an answer of what gives a page, or an answer; None is a page that is not there."""
 
         def answer(request: Request) -> Response:
             try:
@@ -79,7 +78,9 @@ class _Answers:
                     made = make(request)
             except LaketagError as error:
                 return self.problem(str(error), 400)
-            return self.problem(_NO_PAGE, 404) if made is None else HTMLResponse(made)
+            if made is None:
+                return self.problem(_NO_PAGE, 404)
+            return made if isinstance(made, Response) else HTMLResponse(made)
 
         return answer
 
@@ -132,15 +133,11 @@ class _Answers:
             return Response(_BROKEN, 200, _FOR_GOOD, "image/svg+xml")
         return Response(found.data, 200, _FOR_GOOD, found.media_type)
 
-    def keys(self, request: Request) -> Response:
+    def keys(self, request: Request) -> Response | None:
         form = request.path_params["form"]
         if form not in _FORMS:
-            return self.problem(_NO_PAGE, 404)
-        try:
-            with self._explained():
-                lines = _lines(self.pages.keys(_choice(request)), form == "jsonl")
-        except LaketagError as error:
-            return self.problem(str(error), 400)
+            return None
+        lines = _lines(self.pages.keys(_choice(request)), form == "jsonl")
         headers = {"content-disposition": f'attachment; filename="keys.{form}"'}
         return StreamingResponse(lines, media_type=_FORMS[form], headers=headers)
 
@@ -162,4 +159,4 @@ def _offset(request: Request) -> int:
 
 def _lines(keys: Iterator[tuple[str, str]], is_json: bool) -> Iterator[str]:
     for key, shard in keys:
-        yield (json.dumps({"__key__": key, "__url__": shard}, ensure_ascii=False) if is_json else key) + "\n"
+        yield (json.dumps({KEY: key, URL: shard}, ensure_ascii=False) if is_json else key) + "\n"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -19,8 +18,6 @@ from laketag.lake.history import VersionsReport, versions
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.shapes import Scale, Shape, shapes, survey
-
-T = TypeVar("T")
 
 THUMBNAIL = 320
 """Pixels of the longer side: sharp on a phone's screen at half of it."""
@@ -58,7 +55,8 @@ class Hanging:
         self._thumbnails: Kept[tuple[int, int], bytes | None] = Kept(
             _PICTURE_BYTES, lambda data: len(data or b"-")
         )
-        self._others: Kept[tuple[Any, ...], Any] = Kept(_REMEMBERED, _one)
+        self._histories: Kept[int, VersionsReport] = Kept(_FEW, _one)
+        self._differences: Kept[tuple[int, int], DiffReport] = Kept(_REMEMBERED, _one)
         self._latest = (-_A_MOMENT, 0)
         self.scales(None)
 
@@ -133,17 +131,16 @@ class Hanging:
 
     def history(self) -> VersionsReport:
         """List the latest versions, the oldest first."""
-        key = ("versions", self.latest())
-        options = self.location.storage_options
-        return self._remembered(
-            key, lambda: versions(self.location.uri, limit=_REMEMBERED, storage_options=options)
+        uri, options = self.location.uri, self.location.storage_options
+        return self._histories.get(
+            self.latest(), lambda: versions(uri, limit=_REMEMBERED, storage_options=options)
         )
 
     def difference(self, before: int, after: int) -> DiffReport:
         """Compare two versions."""
-        options = self.location.storage_options
-        return self._remembered(
-            ("diff", before, after), lambda: diff(self.location.uri, before, after, storage_options=options)
+        uri, options = self.location.uri, self.location.storage_options
+        return self._differences.get(
+            (before, after), lambda: diff(uri, before, after, storage_options=options)
         )
 
     def moved(self, before: int, after: int, column: str) -> RowIds:
@@ -154,10 +151,6 @@ class Hanging:
             return Chosen(ids, len(ids))
 
         return self._orders.get(("moved", before, after, column), found).ids
-
-    def _remembered(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
-        found: T = self._others.get(key, make)
-        return found
 
 
 def _one(value: object) -> Literal[1]:

@@ -16,7 +16,8 @@ from laketag.gallery.drawing import Histogram, drawn, histogram
 from laketag.gallery.hanging import Hanging
 from laketag.lake import sql
 from laketag.lake.browsing import RowIds, View
-from laketag.lake.labels import provenance
+from laketag.lake.labels import is_error, provenance
+from laketag.lake.presence import KEY, URL
 from laketag.lake.query import can_order, default_columns
 from laketag.lake.shapes import Scale, can_be_counted, shape
 from laketag.lake.similar import is_vector
@@ -25,7 +26,7 @@ PAGE = 60
 _ALIKE = 18
 _BESIDE = 6
 _CAPTIONS = ("caption", "txt", "text", "alt", "title")
-_KEY, _URL, _HASH = "__key__", "__url__", "DHASH"
+_HASH = "DHASH"
 _MARKS = 3
 
 
@@ -136,14 +137,14 @@ class Pages:
         """Give key and shard of all chosen rows, in order."""
         choice = self._settled(choice)
         view = self.hanging.view(choice.at)
-        columns = [name for name in (_KEY, _URL) if name in view.schema.names]
+        columns = [name for name in (KEY, URL) if name in view.schema.names]
         ids = self.hanging.chosen(choice, None).ids
 
         def found() -> Iterator[tuple[str, str]]:
             for start in range(0, len(ids), 5000):
                 some = ids[start : start + 5000]
                 for one, row in zip(some, view.rows(some, columns), strict=True):
-                    yield _key(row or {}, int(one)), str((row or {}).get(_URL, ""))
+                    yield _key(row or {}, int(one)), str((row or {}).get(URL, ""))
 
         return found()
 
@@ -208,8 +209,8 @@ class Pages:
         view = self.hanging.view(choice.at)
         names = set(view.schema.names)
         marked = _marked(choice, self.hanging.scales(choice.at))
-        errors = [name for name in _error_columns(view.schema) if name not in marked]
-        wanted = dict.fromkeys([_KEY, *_CAPTIONS, *marked, *errors])
+        errors = [each.name for each in view.schema if is_error(each) and each.name not in marked]
+        wanted = dict.fromkeys([KEY, *_CAPTIONS, *marked, *errors])
         cards = []
         for one, row in zip(ids, view.rows(ids, [name for name in wanted if name in names]), strict=True):
             number, found = int(one), row or {}
@@ -290,7 +291,7 @@ def _marked(choice: Choice, scales: Sequence[Scale]) -> list[str]:
     labels = [scale.column for scale in scales if scale.is_label and not scale.is_error]
     first = [name for end in ("_TAG", "_SCORE") for name in labels if name.endswith(end)]
     asked = [bound.column for bound in choice.bounds] + [tags.column for tags in choice.tags]
-    found = [name for name in dict.fromkeys([sort, *asked, *first, *labels]) if name and name != _KEY]
+    found = [name for name in dict.fromkeys([sort, *asked, *first, *labels]) if name and name != KEY]
     return found[:_MARKS]
 
 
@@ -308,10 +309,6 @@ def _marks(row: Mapping[str, Any], columns: Sequence[str], errors: Sequence[str]
     return marks + [Mark("error", reason, is_error=True) for reason in reasons]
 
 
-def _error_columns(schema: pa.Schema) -> list[str]:
-    return [name for name in provenance(schema) if name.endswith("_ERROR")]
-
-
 def _split(schema: pa.Schema, row: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
     """Tell what laketag said of a row from what came with it."""
     shown = [(name, words.cell(value), value is None) for name, value in row.items()]
@@ -320,7 +317,7 @@ def _split(schema: pa.Schema, row: Mapping[str, Any]) -> tuple[list[Any], list[A
 
 
 def _key(row: Mapping[str, Any], number: int) -> str:
-    return str(row.get(_KEY) or f"row {number}")
+    return str(row.get(KEY) or f"row {number}")
 
 
 def _caption(row: Mapping[str, Any]) -> str:

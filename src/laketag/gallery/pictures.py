@@ -46,14 +46,13 @@ def thumbnail(image: bytes | None, side: int, quality: int = 72) -> bytes | None
         shown = opened if opened.mode in ("RGB", "RGBA") else opened.convert("RGB")
         shown.thumbnail((side, side), Image.Resampling.BILINEAR)
         ImageOps.exif_transpose(shown).save(buffer, "WEBP", quality=quality, method=2)
-    except (
-        Exception
-    ):  # a decoder raises anything at all on damaged bytes, and a page shows that there are none
+    # A decoder raises anything at all on damaged bytes, and a page shows that there are none.
+    except Exception:
         return None
     return buffer.getvalue()
 
 
-def thumbnails(images: Sequence[bytes | None], side: int, quality: int = 72) -> list[bytes | None]:
+def thumbnails(images: Sequence[bytes | None], side: int, quality: int) -> list[bytes | None]:
     """Make many, in threads."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda image: thumbnail(image, side, quality), images))

@@ -19,15 +19,15 @@ from laketag.lake import sql
 from laketag.lake.browsing import View
 from laketag.lake.explaining import explaining
 from laketag.lake.history import versions
-from laketag.lake.labels import provenance
+from laketag.lake.labels import is_digest, is_error, provenance
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
+from laketag.lake.presence import KEY, URL
 from laketag.lake.shapes import survey
 
 _VERSIONS = 30
 _REASONS = 12
 _EXAMPLES = 5
-_KEY, _URL = "__key__", "__url__"
 
 
 @dataclass(frozen=True)
@@ -121,26 +121,17 @@ def _about(location: Location, view: View) -> dict[str, Any]:
 def _labels(view: View, album: Album) -> dict[str, Any]:
     labels = [each for each in survey(view) if each.scale.is_label and not each.scale.is_error]
     columns = [(histogram(shape), strips(view, shape, album)) for shape in labels]
-    made_by = {name: facts for name, facts in provenance(view.schema).items() if not name.endswith("_DIGEST")}
-    drawn_ones = {each.scale.column for each in labels}
-    uncounted = [
-        (name, str(view.schema.field(name).type))
-        for name in made_by
-        if not name.endswith("_ERROR") and name not in drawn_ones
-    ]
+    digests = {each.name for each in view.schema if is_digest(each)}
+    errors = [each.name for each in view.schema if is_error(each)]
+    made_by = {name: facts for name, facts in provenance(view.schema).items() if name not in digests}
+    shown = {*errors, *(each.scale.column for each in labels)}
     return {
         "columns": columns,
-        "uncounted": uncounted,
-        "taggers": [_tagger(view, name) for name in view.schema.names if _is_error(name, made_by)],
-        "reasons": [
-            found for name in made_by if _is_error(name, made_by) for found in _reasons(view, name, album)
-        ],
+        "uncounted": [(n, str(view.schema.field(n).type)) for n in made_by if n not in shown],
+        "taggers": [_tagger(view, name) for name in errors],
+        "reasons": [found for name in errors for found in _reasons(view, name, album)],
         "makers": _makers(made_by),
     }
-
-
-def _is_error(name: str, made_by: Mapping[str, Any]) -> bool:
-    return name.endswith("_ERROR") and name in made_by
 
 
 def _tagger(view: View, error: str) -> dict[str, Any]:
@@ -168,7 +159,7 @@ def _reasons(view: View, column: str, album: Album) -> list[_Reason]:
     there = f"{sql.name(column)} is not null"
     counted = view.values([column], there)[column].value_counts().to_pylist()
     counted.sort(key=lambda each: (-each["counts"], each["values"]))
-    names = [name for name in (_KEY, _URL) if name in view.schema.names]
+    names = [name for name in (KEY, URL) if name in view.schema.names]
     found = []
     for each in counted[:_REASONS]:
         where = f"{sql.name(column)} = {sql.literal(each['values'])}"

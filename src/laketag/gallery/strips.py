@@ -13,6 +13,7 @@ from laketag.gallery import words
 from laketag.gallery.pictures import thumbnails
 from laketag.lake import sql
 from laketag.lake.browsing import ROW_ID, RowIds, View
+from laketag.lake.presence import KEY
 from laketag.lake.shapes import Shape, as_numbers, edges_as
 
 _SIDE = 160
@@ -23,7 +24,6 @@ _ENDS = 7
 _AT_ONCE = 32
 # As text in the page; the page itself is small beside it, and must be one that a mail takes.
 _ROOM = 8 << 20
-_KEY = "__key__"
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Album:
         return found
 
     def _names(self, rows: Sequence[int]) -> list[str]:
-        if _KEY not in self.view.schema.names:
+        if KEY not in self.view.schema.names:
             return [f"row {row}" for row in rows]
-        return [str((found or {}).get(_KEY) or "") for found in self.view.rows(rows, [_KEY])]
+        return [str((found or {}).get(KEY) or "") for found in self.view.rows(rows, [KEY])]
 
 
 def strips(view: View, shape: Shape, album: Album) -> list[Strip]:

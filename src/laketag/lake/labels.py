@@ -35,3 +35,8 @@ def is_label(field: pa.Field) -> bool:
 def is_digest(field: pa.Field) -> bool:
     """Whether a column holds digests of what labels were made from."""
     return is_label(field) and bool(field.name.endswith("_DIGEST"))
+
+
+def is_error(field: pa.Field) -> bool:
+    """Whether a column holds the reasons why rows have no label."""
+    return is_label(field) and bool(field.name.endswith("_ERROR"))

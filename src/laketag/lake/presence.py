@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
+from laketag.lake import sql
+
 if TYPE_CHECKING:
     from lance import LanceDataset
 
@@ -30,8 +32,8 @@ def keys_of(dataset: LanceDataset, urls: Collection[str]) -> dict[str, frozenset
     keys: dict[str, set[str]] = {url: set() for url in urls}
     ordered = sorted(keys)
     for start in range(0, len(ordered), _AT_ONCE):
-        quoted = ", ".join("'" + url.replace("'", "''") + "'" for url in ordered[start : start + _AT_ONCE])
-        for batch in dataset.scanner(columns=[URL, KEY], filter=f"`{URL}` in ({quoted})").to_batches():
+        where = f"{sql.quote(URL)} in ({', '.join(map(sql.literal, ordered[start : start + _AT_ONCE]))})"
+        for batch in dataset.scanner(columns=[URL, KEY], filter=where).to_batches():
             for url, key in zip(batch.column(URL).to_pylist(), batch.column(KEY).to_pylist(), strict=True):
                 keys[url].add(key)
     return {url: frozenset(found) for url, found in keys.items()}

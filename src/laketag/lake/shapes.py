@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from laketag.lake.browsing import View
 from laketag.lake.dataset import is_image_like
 from laketag.lake.labels import is_digest, is_label
+from laketag.lake.presence import KEY, URL
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,7 +30,7 @@ _THREADS = 4
 # Beyond this, numbers are marks of something (a hash), and how they lie means nothing.
 _MARKS = 1 << 53
 _STEPS = (1, 2, 2.5, 5, 10)
-_PLACES = ("__key__", "__url__", "__offset__")
+_PLACES = (KEY, URL, "__offset__")
 
 
 @dataclass(frozen=True)
