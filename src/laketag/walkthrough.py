@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -157,8 +158,6 @@ def _photographs() -> list[_Photograph]:
 
 
 def _make_room(folder: Path) -> None:
-    import shutil
-
     mark = folder / _MARK
     if folder.exists() and not mark.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LaketagError(f"{folder} holds something that the demo did not make; name a new folder")

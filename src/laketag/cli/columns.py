@@ -10,6 +10,8 @@ from laketag.cli import progress, text
 from laketag.cli.options import (
     EngineName,
     EngineOptions,
+    ImageColumn,
+    Inputs,
     Json,
     StorageOptions,
     Uri,
@@ -36,14 +38,6 @@ _Columns = Annotated[
     list[str], typer.Argument(metavar="COLUMN", help="Label columns; the tagger's others come along.")
 ]
 _As = Annotated[str, typer.Option("--as", metavar="TAGGER", help="Whose labels they are, as for tag --with.")]
-_ImageColumn = Annotated[
-    str | None,
-    typer.Option("--column", metavar="NAME", help="The image column, where it is not found by itself."),
-]
-_Input = Annotated[
-    list[str] | None,
-    typer.Option("--input", metavar="ROLE=COLUMN", help="The column for another role of the tagger."),
-]
 _Replace = Annotated[bool, typer.Option("--replace", help="Replace the values of a column that is there.")]
 
 
@@ -71,8 +65,8 @@ def adopt(
     uri: Uri,
     columns: _Columns,
     tagger: _As,
-    column: _ImageColumn = None,
-    inputs: _Input = None,
+    column: ImageColumn = None,
+    inputs: Inputs = None,
     engine_name: EngineName = "local",
     workers: Workers = None,
     engine_option: EngineOptions = None,

@@ -13,6 +13,7 @@ from laketag.cli.options import (
     EngineName,
     EngineOptions,
     Json,
+    ShardOptions,
     StorageOptions,
     Uri,
     Where,
@@ -46,14 +47,6 @@ _Bytes = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="And at most so many bytes, as 500MB; rows are read once more for it."),
 ]
-_ShardOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--shard-option",
-        metavar="KEY=VALUE",
-        help="For the store that shards are written to, where it is not the dataset's; repeats.",
-    ),
-]
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -66,7 +59,7 @@ def export(
     no_images: _NoImages = False,
     samples_per_shard: _Samples = 10_000,
     bytes_per_shard: _Bytes = None,
-    shard_option: _ShardOptions = None,
+    shard_option: ShardOptions = None,
     engine_name: EngineName = "local",
     workers: Workers = None,
     engine_option: EngineOptions = None,

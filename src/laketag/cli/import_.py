@@ -15,6 +15,7 @@ from laketag.cli.options import (
     EngineName,
     EngineOptions,
     Json,
+    ShardOptions,
     StorageOptions,
     Uri,
     Workers,
@@ -71,15 +72,6 @@ _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Read the shards for schema and ledger; write nothing.")
 ]
 
-_ShardOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--shard-option",
-        metavar="KEY=VALUE",
-        help="For the shards' store, where it is not the dataset's; repeats.",
-    ),
-]
-
 _NAMED = 10
 """So many losses are named for people; --json has them all."""
 
@@ -91,7 +83,7 @@ def import_(
     link: _Link = False,
     image_encoding: _ImageEncoding = Encoding.binary,
     rows_per_fragment: _RowsPerFragment = 100_000,
-    shard_option: _ShardOption = None,
+    shard_option: ShardOptions = None,
     dry_run: _DryRun = False,
     engine_name: EngineName = "local",
     workers: Workers = None,

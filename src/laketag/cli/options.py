@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
@@ -55,6 +56,22 @@ At = Annotated[
 Where = Annotated[
     str | None, typer.Option(metavar="SQL", help='A filter, as "width > 512"; write names as show does.')
 ]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option("--column", metavar="NAME", help="The image column, where it is not found by itself."),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="ROLE=COLUMN", help="The column for another role of a tagger; repeats."),
+]
+ShardOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shard-option",
+        metavar="KEY=VALUE",
+        help="For the shards' store, where it is not the dataset's; repeats.",
+    ),
+]
 
 
 def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
@@ -74,6 +91,12 @@ def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
 def column_names(text: str | None) -> tuple[str, ...] | None:
     """Read the columns that an option names."""
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def require_local(file: Path, instead: str) -> None:
+    """Raise `WrongUsage` where a file to write would lie on a store; of an address `Path` keeps one slash."""
+    if re.match(r"\w{2,}:/", str(file)):
+        raise WrongUsage(f"{file} is no path on this machine; {instead}")
 
 
 def store_options(uri: str, texts: Sequence[str] | None, *, shards: Sequence[str] = ()) -> dict[str, str]:

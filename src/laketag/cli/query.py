@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from laketag.cli import rows, text
-from laketag.cli.options import At, StorageOptions, Uri, Where, column_names, store_options
+from laketag.cli.options import At, StorageOptions, Uri, Where, column_names, require_local, store_options
 from laketag.cli.printing import say
 from laketag.errors import WrongUsage
 
@@ -52,10 +51,10 @@ def query(
     as_json: _JsonRows = False,
 ) -> None:
     """Print rows, or write them to a file."""
-    if output is not None and output.suffix not in rows.WRITERS:
-        raise WrongUsage(f"--output {output} does not end in {', '.join(rows.WRITERS)}")
-    if output is not None and re.match(r"\w{2,}:/", str(output)):
-        raise WrongUsage(f"--output {output} is no path on this machine; `laketag export` writes to a store")
+    if output is not None:
+        if output.suffix not in rows.WRITERS:
+            raise WrongUsage(f"--output {output} does not end in {', '.join(rows.WRITERS)}")
+        require_local(output, "`laketag export` writes to a store")
     import laketag
 
     batches = laketag.query(

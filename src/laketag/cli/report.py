@@ -8,19 +8,18 @@ from typing import Annotated
 import typer
 
 from laketag.cli import text
-from laketag.cli.options import At, Json, StorageOptions, Uri, store_options
+from laketag.cli.options import At, ImageColumn, Json, StorageOptions, Uri, require_local, store_options
 from laketag.cli.printing import print_json
 from laketag.errors import WrongUsage
 
 _File = Annotated[Path, typer.Argument(metavar="FILE.html", help="The page; one that is there is replaced.")]
-_Column = Annotated[str | None, typer.Option(metavar="NAME", help="The image column, where several may be.")]
 
 
 def report(
     uri: Uri,
     file: _File,
     at: At = None,
-    column: _Column = None,
+    column: ImageColumn = None,
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
@@ -30,6 +29,7 @@ def report(
     """
     if file.suffix.lower() not in (".html", ".htm"):
         raise WrongUsage(f"{file} does not end in .html; give the page a name as labels.html")
+    require_local(file, "write the page here, and copy it to the store")
     import laketag
 
     made = laketag.report(uri, file, at=at, column=column, storage_options=store_options(uri, storage_option))

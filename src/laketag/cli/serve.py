@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from laketag.cli.options import StorageOptions, Uri, store_options
+from laketag.cli.options import ImageColumn, StorageOptions, Uri, store_options
 
 _Host = Annotated[
     str, typer.Option(metavar="HOST", help="Where to listen; beyond this machine a token is asked for.")
@@ -15,7 +15,6 @@ _Port = Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 ta
 _Token = Annotated[
     str | None, typer.Option(metavar="TOKEN", help="What readers must show; made up where one is needed.")
 ]
-_Column = Annotated[str | None, typer.Option(metavar="NAME", help="The image column, where several may be.")]
 
 
 def serve(
@@ -23,7 +22,7 @@ def serve(
     host: _Host = "127.0.0.1",
     port: _Port = 8321,
     token: _Token = None,
-    column: _Column = None,
+    column: ImageColumn = None,
     storage_option: StorageOptions = None,
 ) -> None:
     """Serve pages to look at the images, filter, sort and choose; read only.

@@ -38,17 +38,13 @@ def show(
         f"{report.uri}: version {report.version}, {text.count(report.rows, 'row')}"
         f" in {text.count(report.fragments, 'fragment')}\n"
     )
-    rows = [(column.name, _type(column), _nulls(column), _maker(column)) for column in columns]
+    rows = [(column.name, text.cut(column.type, 40), _nulls(column), _maker(column)) for column in columns]
     tell(text.table(("column", "type", "nulls", "made by"), rows, numbers=(2,)))
     tell([*_makers(columns), *_staged(report.jobs)])
 
 
 def _is_digest(column: laketag.ColumnShown) -> bool:
     return column.made_by is not None and column.name.endswith("_DIGEST")
-
-
-def _type(column: laketag.ColumnShown) -> str:
-    return text.cut(column.type, 40)
 
 
 def _nulls(column: laketag.ColumnShown) -> str:
@@ -88,16 +84,9 @@ def _short(value: str) -> str:
 
 
 def _staged(jobs: tuple[laketag.JobShown, ...]) -> list[str]:
-    return (
-        [
-            "",
-            *(
-                f"staged, not committed: {text.count(job.rows, 'row')} by {job.tagger or 'a tagger'}"
-                f" (job {_short(job.job)});"
-                " the same tag command goes on from there"
-                for job in jobs
-            ),
-        ]
-        if jobs
-        else []
-    )
+    lines = [
+        f"staged, not committed: {text.count(job.rows, 'row')} by {job.tagger or 'a tagger'}"
+        f" (job {_short(job.job)}); the same tag command goes on from there"
+        for job in jobs
+    ]
+    return ["", *lines] if lines else []

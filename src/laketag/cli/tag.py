@@ -11,6 +11,8 @@ from laketag.cli import progress, text
 from laketag.cli.options import (
     EngineName,
     EngineOptions,
+    ImageColumn,
+    Inputs,
     Json,
     StorageOptions,
     Uri,
@@ -43,13 +45,6 @@ _CommitEvery = Annotated[
     typer.Option(
         "--commit-every", metavar="N", min=1, help="Commit on the way too, after every N fragments."
     ),
-]
-_Column = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The image column, where it is not found by itself.")
-]
-_Input = Annotated[
-    list[str] | None,
-    typer.Option("--input", metavar="ROLE=COLUMN", help="The column for another role of a tagger; repeats."),
 ]
 _Limit = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="Tag at most so many rows that have no labels yet.")
@@ -97,8 +92,8 @@ def tag(
     limit: _Limit = None,
     retry_errors: _RetryErrors = False,
     recompute: _Recompute = False,
-    column: _Column = None,
-    inputs: _Input = None,
+    column: ImageColumn = None,
+    inputs: Inputs = None,
     chunk_rows: _ChunkRows = None,
     batch_size: _BatchSize = None,
     device: _Device = "cpu",

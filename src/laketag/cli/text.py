@@ -43,13 +43,13 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int]) -> list[str]:
     """Lay out rows under a head in aligned columns, those of the given indexes to the right."""
     widths = [max(len(line[at]) for line in (head, *rows)) for at in range(len(head))]
     return [aligned(line, widths, numbers) for line in (head, *rows)]
 
 
-def aligned(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[int] = ()) -> str:
+def aligned(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[int]) -> str:
     """Lay out one line of a table; a cell that is too wide moves what comes after it."""
     laid = [
         cell.rjust(width) if at in numbers else cell.ljust(width)

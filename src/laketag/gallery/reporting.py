@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from laketag.errors import LaketagError, WrongUsage
+from laketag.errors import LaketagError
 from laketag.gallery.drawing import drawn, histogram
 from laketag.gallery.ledger import passes
 from laketag.gallery.strips import Album, Strip, strips
@@ -74,17 +73,16 @@ def report(
         DatasetError: there is no such version.
         ColumnError: it cannot be told which column holds the images.
         LaketagError: the file cannot be written.
-        WrongUsage: it would lie on a store.
     """
     started = time.monotonic()
-    if re.match(r"\w{2,}:/", str(file)):
-        raise WrongUsage(f"{file} is no path on this machine; write the page here, and copy it to the store")
+    path = Path(file)
+    if not path.parent.is_dir():
+        raise LaketagError(f"{path} cannot be written, there is no folder {path.parent}; name another file")
     location = Location.of(uri, storage_options)
     require_links(location)
     view = View.of(location, at, column)
     album = Album(view)
     page = drawn("report.html", **_about(location, view), **_labels(view, album), album=album.filled())
-    path = Path(file)
     data = page.encode()
     part = path.with_name(f".{path.name}.part")
     try:
