@@ -30,13 +30,7 @@ from laketag.taggers.spec import find_or_check
 from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute, Work
 from laketag.tagging.holding import leased_jobs
-from laketag.tagging.job import (
-    ADOPTED_FROM,
-    Job,
-    columns_of_others,
-    job_of,
-    maker_of,
-)
+from laketag.tagging.job import ADOPTED_FROM, Job, columns_of_others, job_of, maker_of
 from laketag.tagging.labelling import dataset_at
 from laketag.tagging.plan import Chunk
 from laketag.tagging.preparing import Jobs, inputs_of, look, plan
@@ -152,10 +146,10 @@ def _check(dataset: LanceDataset, job: Job, columns: Sequence[str]) -> None:
     if not columns_of_others(job, dataset.schema):
         raise JobRefused(f"tagger {job.name!r} made {', '.join(own.names)} itself; there is nothing to adopt")
     _check_model(dataset, job)
-    if sum(name in dataset.schema.names for name in job.states) == 1:
-        (name,) = (name for name in job.states if name in dataset.schema.names)
+    there = [name for name in job.states if name in dataset.schema.names]
+    if len(there) == 1:
         raise JobRefused(
-            f"the dataset has {name!r} without its other half; `laketag drop-column` it, then adopt again"
+            f"the dataset has {there[0]!r} without its other half; `laketag drop-column` it, then adopt again"
         )
 
 
@@ -189,13 +183,11 @@ def _digests_committed(
 ) -> None:
     """Add the error and the digest column, for the rows that have labels."""
     states = replace(job, columns=pa.schema([job.columns.field(name) for name in job.states]))
-    if all(name in dataset.schema.names for name in job.states) and not columns_of_others(
-        states, dataset.schema
-    ):
+    has_states = all(name in dataset.schema.names for name in job.states)
+    if has_states and not columns_of_others(states, dataset.schema):
         return  # an `adopt` broke off after this
     labels = tuple(job.tagger.columns.names)
-    # Another laketag tagger's labels: its states say what is labelled, and of which image.
-    has_states = all(name in dataset.schema.names for name in job.states)
+    # Another laketag tagger's states say which rows have labels, and of which image.
     some = [job.digest_column] if has_states else labels
     rows = Rows(where=" or ".join(f"{sql.quote(name)} is not null" for name in some))
     seen = look(location, dataset, Jobs((states,), inputs, ADOPTED), rows=rows, settings=settings)

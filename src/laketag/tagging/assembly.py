@@ -19,7 +19,7 @@ from laketag.lake.location import Location
 from laketag.lake.reading import live_addresses, ranges_of
 from laketag.lake.session import many
 from laketag.taggers.pipeline import cores
-from laketag.tagging.job import Job, columns_of_others, has_columns
+from laketag.tagging.job import Job, columns_of_others
 from laketag.tagging.joining import Joining, Made, Place
 from laketag.tagging.moving import follow
 from laketag.tagging.plan import Chunk
@@ -86,11 +86,6 @@ class Assembly:
                 staged = staged_addresses(one.staging, one.index, Chunk.of([rows]))
                 lacking += int(np.count_nonzero(~np.isin(live_addresses(dataset, [rows]), staged)))
         return lacking
-
-    def check(self, dataset: LanceDataset) -> None:
-        """Raise a `JobRefused` where another maker came first."""
-        for one in self.jobs:
-            has_columns(one.job, dataset.schema)
 
     def prepare(self, dataset: LanceDataset) -> list[FragmentColumns]:
         """Make a verified column file for every fragment that has staged labels.

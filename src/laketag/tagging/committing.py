@@ -115,9 +115,15 @@ def _commit(run: Run, staged: Sequence[StagedJob], settings: TagSettings) -> Out
     if not any(one.index.by_source for one in staged):
         return Outcome(before)
     assembly = Assembly(location, staged, _teller(settings.progress))
+
+    def prepare(dataset: LanceDataset) -> list[FragmentColumns]:
+        for job in run.jobs:
+            has_columns(job, dataset.schema)  # another maker may have come first: it refuses then
+        return assembly.prepare(dataset)
+
     try:
         _make_way(assembly, run.compute.work, commit_only=settings.commit_only)
-        made = commit_columns(location, assembly.columns, _checked(assembly), _properties(run, rows))
+        made = commit_columns(location, assembly.columns, prepare, _properties(run, rows))
     finally:
         assembly.drop_unused()
     if made.fragments:
@@ -161,14 +167,6 @@ def _make_way(assembly: Assembly, work: str, *, commit_only: bool) -> None:
             current.drop_columns(names)
 
     change(assembly.location, drop, lambda _, after: not assembly.in_the_way(after))
-
-
-def _checked(assembly: Assembly) -> Callable[[LanceDataset], list[FragmentColumns]]:
-    def prepare(dataset: LanceDataset) -> list[FragmentColumns]:
-        assembly.check(dataset)  # another maker may have come first: it refuses then
-        return assembly.prepare(dataset)
-
-    return prepare
 
 
 def _judged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,8 +69,6 @@ class Job:
 
 def job_of(tagger: Tagger, inputs: Sequence[tuple[str, str]]) -> Job:
     """Name a tagger's job on the columns that it reads, given as (role, column) pairs."""
-    import hashlib
-
     columns_of = dict(inputs)
     # In the tagger's own order: beside another tagger it is the same job.
     read = tuple((role, columns_of[role]) for role in tagger.reads)
@@ -141,7 +140,12 @@ def _present(job: Job, schema: pa.Schema) -> list[str]:
 
 def maker_of(schema: pa.Schema, name: str) -> str:
     """Say in words what made a column."""
-    return _maker(made_by(schema.field(name)))
+    said = made_by(schema.field(name))
+    if not said:
+        return "a program that left no provenance"
+    if "expression" in said:
+        return f"add-column as {said['expression']}"
+    return f"another {said.get('tagger', 'tagger')} (job {said.get('job', 'unknown')[:12]})"
 
 
 def _differing(said: dict[str, str], job: Job) -> str:
@@ -154,11 +158,3 @@ def _differing(said: dict[str, str], job: Job) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def _maker(said: dict[str, str]) -> str:
-    if not said:
-        return "a program that left no provenance"
-    if "expression" in said:
-        return f"add-column as {said['expression']}"
-    return f"another {said.get('tagger', 'tagger')} (job {said.get('job', 'unknown')[:12]})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -49,7 +49,7 @@ class Labelling:
     """A worker's share of its machine's cores; all of them where None."""
     batch_size: int | None = None
     row_bytes: int = 0
-    """An estimate of an image's size."""
+    """An estimate of a row's size."""
 
     @property
     def device(self) -> str:
@@ -57,9 +57,20 @@ class Labelling:
         return self.devices[place.number() % len(self.devices)]
 
     def pipeline(self) -> Pipeline:
-        """Load the taggers, once per process."""
+        """Give the taggers, loaded once per process."""
         digests = tuple(job.digest for job in self.jobs)
-        pipeline = _pipeline(digests, self.device, self.threads, self.batch_size, _Hidden(self))
+        told = (digests, self.device, self.threads, self.cores, self.batch_size)
+        return _pipeline(told, _Hidden(self))
+
+    def load(self, stop: Callable[[], bool]) -> Pipeline:
+        """Load the taggers."""
+        pipeline = Pipeline(
+            [job.tagger for job in self.jobs],
+            device=self.device,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            stop=stop,
+        )
         if self.cores is not None:
             pipeline.share(self.cores)
         return pipeline
@@ -104,16 +115,8 @@ class _Hidden:
 
 
 @lru_cache(maxsize=1)
-def _pipeline(
-    digests: tuple[str, ...], device: str, threads: int | None, batch_size: int | None, hidden: _Hidden
-) -> Pipeline:
-    return Pipeline(
-        [job.tagger for job in hidden.labelling.jobs],
-        device=device,
-        threads=threads,
-        batch_size=batch_size,
-        stop=stopping.requested,
-    )
+def _pipeline(told: tuple[object, ...], hidden: _Hidden) -> Pipeline:
+    return hidden.labelling.load(stopping.requested)
 
 
 _open: dict[tuple[str, int], LanceDataset] = {}

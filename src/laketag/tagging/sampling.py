@@ -14,7 +14,7 @@ from laketag.engines.protocol import Engine, workers_of
 from laketag.errors import Interrupted
 from laketag.taggers.budget import size_of
 from laketag.taggers.pipeline import Pipeline
-from laketag.taggers.protocol import batch_size_of
+from laketag.taggers.protocol import batch_size_of, errors_of
 from laketag.taggers.rows import Row, Stats
 from laketag.tagging.compute import Compute, Work
 from laketag.tagging.labelling import dataset_at
@@ -54,15 +54,7 @@ class Sample:
         def stop() -> bool:
             return stopping.requested() or time.perf_counter() > until
 
-        pipeline = Pipeline(
-            [job.tagger for job in compute.jobs],
-            device=compute.device,
-            threads=compute.threads,
-            batch_size=compute.batch_size,
-            stop=stop,
-        )
-        if compute.cores is not None:
-            pipeline.share(compute.cores)
+        pipeline = compute.load(stop)
         loaded = time.perf_counter()
         batch = compute.batch_size or max(batch_size_of(job.tagger) for job in compute.jobs)
         sizes: list[int] = []
@@ -131,6 +123,6 @@ def _run(pipeline: Pipeline, rows: Iterator[Row]) -> tuple[int, int, Stats]:
     for _, labels in pipeline.run([(None, rows)]):
         for one in labels:
             positions.update(one.positions.tolist())
-            errors = one.batch.column(one.batch.num_columns - 2)
-            failed.update(one.positions[errors.is_valid().to_numpy(zero_copy_only=False)].tolist())
+            is_failed = errors_of(one.batch).is_valid().to_numpy(zero_copy_only=False)
+            failed.update(one.positions[is_failed].tolist())
     return len(positions), len(failed), pipeline.stats.since(before)
