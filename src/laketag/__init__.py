@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from laketag.lake.indexing import IndexReport, index
     from laketag.lake.query import Selection, query
     from laketag.lake.showing import ColumnShown, JobShown, ShowReport, show
-    from laketag.shards.exporting import ExportReport, ExportSettings, export
-    from laketag.shards.importing import ImportSettings, import_
+    from laketag.shards.exported import ExportReport
+    from laketag.shards.exporting import export
+    from laketag.shards.importing import import_
     from laketag.shards.report import ImportReport
+    from laketag.shards.settings import ExportSettings, ImportSettings
     from laketag.taggers.decorated import tagger
     from laketag.taggers.pipeline import predict
     from laketag.taggers.protocol import Model, Tagger
@@ -136,9 +138,11 @@ _HOMES = {
     "laketag.lake.indexing": ("IndexReport", "index"),
     "laketag.lake.query": ("Selection", "query"),
     "laketag.lake.showing": ("ColumnShown", "JobShown", "ShowReport", "show"),
-    "laketag.shards.exporting": ("ExportReport", "ExportSettings", "export"),
-    "laketag.shards.importing": ("ImportSettings", "import_"),
+    "laketag.shards.exported": ("ExportReport",),
+    "laketag.shards.exporting": ("export",),
+    "laketag.shards.importing": ("import_",),
     "laketag.shards.report": ("ImportReport",),
+    "laketag.shards.settings": ("ExportSettings", "ImportSettings"),
     "laketag.taggers.decorated": ("tagger",),
     "laketag.taggers.pipeline": ("predict",),
     "laketag.taggers.protocol": ("Model", "Tagger"),

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from laketag.shards.selected import Cutter, Limits
+from laketag.shards.selected import Cutter
 
 FRAGMENTS = st.lists(st.lists(st.integers(0, 100), max_size=20), max_size=8)
 
@@ -15,7 +15,7 @@ FRAGMENTS = st.lists(st.lists(st.integers(0, 100), max_size=20), max_size=8)
 @settings(deadline=None)  # other tests keep the machine busy
 @given(fragments=FRAGMENTS, rows=st.integers(1, 15), size=st.none() | st.integers(1, 300))
 def test_shards_hold_every_row_once_in_order_and_are_as_full_as_they_may_be(fragments, rows, size):
-    cutter = Cutter(Limits(rows, size))
+    cutter = Cutter(rows, size)
     for number, sizes in enumerate(fragments):
         cutter.add(number, np.array(sizes, np.uint64))
 

@@ -16,6 +16,7 @@ from laketag.lake.lease import leased
 from laketag.lake.location import Location
 from laketag.lake.patience import is_of_the_store, patiently
 from laketag.lake.probing import require_put_if_absent
+from laketag.lake.session import session_of
 from laketag.lake.transactions import (
     ATTEMPTS,
     COMMIT_KEY,
@@ -158,13 +159,10 @@ def verify_fragments(location: Location, fragments: Sequence[NewFragment]) -> No
     Raises:
         CommitError: a file is gone, or not as long as its fragment.
     """
-    from lance.file import LanceFileReader
-
-    options = dict(location.storage_options)
     for fragment in fragments:
         for file in fragment.files:
             try:
-                rows = LanceFileReader(f"{location.uri}/data/{file.name}", storage_options=options).num_rows()
+                rows = session_of(location).open_reader(f"data/{file.name}").num_rows()
             except OSError as error:
                 raise CommitError(f"data file {file.name} cannot be read: {first_line(error)}") from error
             if rows != fragment.rows:

@@ -44,17 +44,14 @@ class DataFileWriter:
 
     def __init__(self, location: Location, storage_version: str, schema: pa.Schema) -> None:
         """Open a file for columns of these types."""
-        from lance.file import LanceFileWriter
-
         self._location = location
         self._name = f"{uuid.uuid4().hex}.lance"
         # A batch above a column's cache becomes a page as it is; below it, Lance copies batches together, at
         # a third of the speed.
-        self._writer = LanceFileWriter(
-            f"{location.uri}/data/{self._name}",
-            schema,
+        self._writer = session_of(location).open_writer(
+            f"data/{self._name}",
+            schema=schema,
             version=storage_version,
-            storage_options=dict(location.storage_options),
             data_cache_bytes=_CACHE_PER_COLUMN * len(schema),
         )
 

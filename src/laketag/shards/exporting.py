@@ -31,7 +31,7 @@ from laketag.shards.exported import Begun, ExportReport
 from laketag.shards.layout import Layout, chosen
 from laketag.shards.pattern import Pattern
 from laketag.shards.putting import CountTask, Form, Place, Put, ShardTask, count_rows, put_shard
-from laketag.shards.selected import Chosen, Cutter, Limits, Run, Sizes, in_order
+from laketag.shards.selected import Chosen, Cutter, Run, Sizes, in_order
 from laketag.shards.settings import ExportSettings
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-__all__ = ["ExportReport", "ExportSettings", "export"]
 
 COUNTED_ROWS = 1_000_000
 """A task counts the chosen rows of fragments that have about so many."""
@@ -211,7 +209,7 @@ class _Export:
         if size is not None and self.pattern.is_tar:
             # A tar is whole records, and ends with two blocks of nothing.
             size -= size % tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE
-        cutter = Cutter(Limits(self.settings.samples_per_shard, size))
+        cutter = Cutter(self.settings.samples_per_shard, size)
         for fragment, sizes in zip(fragments, self._sizes(), strict=True):
             cutter.add(fragment.id, sizes)
         return cutter.shards

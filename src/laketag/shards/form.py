@@ -13,22 +13,14 @@ from laketag.lake.writing import AS_IT_IS
 OFFSET = "__offset__"
 ROW_FIELDS = (pa.field(KEY, pa.string()), pa.field(URL, pa.string()), pa.field(OFFSET, pa.int64()))
 """What every row has."""
-_COMPRESSED = frozenset(IMAGE_NAMES) | {
-    "heif",
-    "jxl",
-    "mp3",
-    "mp4",
-    "m4a",
-    "webm",
-    "flac",
-    "ogg",
-    "opus",
-    "mov",
-    "mkv",
-    "avi",
-    "npz",
-    "zip",
-}
+_COMPRESSED = frozenset(
+    (
+        *IMAGE_NAMES,
+        *("heif", "jxl"),
+        *("mp3", "m4a", "flac", "ogg", "opus", "mp4", "webm", "mov", "mkv", "avi"),
+        *("npz", "zip"),
+    )
+)
 
 
 def storage_metadata(column: str) -> dict[bytes, bytes]:

@@ -48,8 +48,6 @@ from laketag.shards.typed import TypedTask, fits, is_typed, write_typed
 T = TypeVar("T")
 R = TypeVar("R")
 
-__all__ = ["ImportReport", "ImportSettings", "import_"]
-
 
 @explaining
 def import_(

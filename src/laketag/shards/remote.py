@@ -30,7 +30,7 @@ def find(address: str, options: Mapping[str, str], given_up: threading.Event | N
         ShardNotFound: there is none.
         ShardError: the store does not let us, or does not answer.
     """
-    if address.partition("://")[0].lower() in web.SCHEMES:
+    if _is_on_the_web(address):
         return [web.find(address, given_up)]
     place = Location.of(address, options)
     if _WILD.search(place.uri):
@@ -50,7 +50,7 @@ def look_again(shard: Shard) -> Shard:
     Raises:
         ShardError: it is gone.
     """
-    if shard.path.partition("://")[0].lower() in web.SCHEMES:
+    if _is_on_the_web(shard.path):
         return web.find(shard.path)
     # By its name, which may hold what would be a glob.
     now = objects.find_object(shard.place)
@@ -66,13 +66,17 @@ def read_range(shard: Shard, start: int, length: int) -> bytes:
         ShardError: the shard changed, or it may not be read.
         OSError: its place failed; it may not the next time.
     """
-    if shard.path.partition("://")[0].lower() in web.SCHEMES:
+    if _is_on_the_web(shard.path):
         found = web.read_range(shard, start, length)
     else:
         found = objects.read_range(shard.place, start, length, shard.etag)
     if len(found) != length:
         raise ShardError(f"shard {shard.url} gave {len(found)} bytes where {length} were asked for")
     return found
+
+
+def _is_on_the_web(address: str) -> bool:
+    return address.partition("://")[0].lower() in web.SCHEMES
 
 
 def _matching(place: Location, given_up: threading.Event | None) -> list[Object]:

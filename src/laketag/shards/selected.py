@@ -74,20 +74,14 @@ def read(chosen: Chosen, runs: Sequence[Run], columns: Sequence[str]) -> Iterato
             )
 
 
-@dataclass(frozen=True)
-class Limits:
-    """When a shard is full."""
-
-    rows: int
-    size: int | None = None
-    """Bytes; a row that is larger has a shard of its own."""
-
-
 @dataclass
 class Cutter:
     """Cuts rows into shards, as they come, the first rows first."""
 
-    limits: Limits
+    most_rows: int
+    """In one shard."""
+    most_bytes: int | None
+    """Likewise; a row that is larger has a shard of its own."""
     shards: list[list[Run]] = field(default_factory=list)
     _rows: int = 0
     _size: int = 0
@@ -97,12 +91,12 @@ class Cutter:
         ends = np.cumsum(sizes)
         at = 0
         while at < len(sizes):
-            if not self.shards or self._rows >= self.limits.rows:
+            if not self.shards or self._rows >= self.most_rows:
                 self._begin()
             before = int(ends[at - 1]) if at else 0
-            fit = min(self.limits.rows - self._rows, len(sizes) - at)
-            if self.limits.size is not None:
-                room = self.limits.size - self._size + before
+            fit = min(self.most_rows - self._rows, len(sizes) - at)
+            if self.most_bytes is not None:
+                room = self.most_bytes - self._size + before
                 fit = min(fit, int(np.searchsorted(ends, room, side="right")) - at)
             if fit <= 0 and self._rows:
                 self._begin()

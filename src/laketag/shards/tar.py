@@ -10,9 +10,8 @@ from typing import NamedTuple
 from laketag.shards.streams import Stream
 
 BLOCK = 512
-MAX_BODY = (1 << 31) - (
-    1 << 24
-)  # A value of an Arrow binary array, with those beside it, is addressed with 32 bits.
+MAX_BODY = (1 << 31) - (1 << 24)
+"""A value of an Arrow binary array, with those beside it, is addressed with 32 bits."""
 _MAX_EXTENDED = 1 << 24
 _ZERO = bytes(BLOCK)
 _OTHER = {

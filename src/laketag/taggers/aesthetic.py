@@ -273,7 +273,6 @@ class CudaAestheticModel(AestheticModel):
 
 def _drafted(data: bytes | None) -> Image.Image:
     image = opened(data)
-    image.draft(
-        "RGB", (_DRAFT_SIDE, _DRAFT_SIDE)
-    )  # a JPEG's decoder halves as it goes; others are left whole
+    # A JPEG's decoder halves as it goes; others are left whole.
+    image.draft("RGB", (_DRAFT_SIDE, _DRAFT_SIDE))
     return pixels(image)

@@ -128,6 +128,5 @@ def _reduced(image: Image.Image) -> Image.Image:
     long_side = max(image.size)
     if long_side <= _LONG_SIDE:
         return image
-    size = (max(1, round(side * _LONG_SIDE / long_side)) for side in image.size)
-    width, height = size
+    width, height = (max(1, round(side * _LONG_SIDE / long_side)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BOX)
