@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from PIL import Image
 
-from laketag.taggers import Pipeline, Row
+from laketag.taggers.pipeline import Pipeline
+from laketag.taggers.rows import Row
 
 
 def rows(values: list[bytes | None], first: int = 0) -> list[Row]:

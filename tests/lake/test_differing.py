@@ -18,7 +18,7 @@ from laketag.errors import DatasetError
 from laketag.lake.differing import LabelChange, diff, rows_moved
 from laketag.lake.evolving import add_column, cast_column, drop_column, rename_column
 from laketag.lake.history import restore, versions
-from laketag.taggers import tagger
+from laketag.taggers.decorated import tagger
 from laketag.tagging.settings import Rows
 
 UNSTABLE = Storage("binary", "2.0", False)

@@ -22,10 +22,12 @@ from PIL import Image
 from skimage import data
 
 from laketag.errors import BadTagger
-from laketag.taggers import find, predict, provenance, tagger_digest
 from laketag.taggers.aesthetic import COMMIT, Aesthetic
+from laketag.taggers.digest import provenance, tagger_digest
+from laketag.taggers.pipeline import predict
 from laketag.taggers.protocol import settled
 from laketag.taggers.scoring import PUBLISHED_SHA256, labels
+from laketag.taggers.spec import find
 from laketag.taggers.weights import brought_here, commit_of, downloaded
 from programs import environment
 from siglips import DIMENSION, SIDE, encoder, head

@@ -11,7 +11,11 @@ import pytest
 from PIL import Image
 
 from laketag.errors import BadTagger
-from laketag.taggers import Tagger, find, predict, tagger, tagger_digest
+from laketag.taggers.decorated import tagger
+from laketag.taggers.digest import tagger_digest
+from laketag.taggers.pipeline import predict
+from laketag.taggers.protocol import Tagger
+from laketag.taggers.spec import find
 
 
 @tagger(columns={"GLOW": pa.float32()})
@@ -118,7 +122,7 @@ def test_a_users_module_reaches_a_process_that_does_not_have_it(
     (tmp_path / "travelling" / "__init__.py").write_text("")
     (tmp_path / "travelling" / "tools.py").write_text("def add(x):\n    return x + 40\n")
     (tmp_path / "travelling" / "tags.py").write_text(
-        "import pyarrow as pa\nfrom dataclasses import dataclass\nfrom laketag.taggers import tagger\n"
+        "import pyarrow as pa\nfrom dataclasses import dataclass\nfrom laketag import tagger\n"
         "from .tools import add\nTWO = 2\n"
         "@tagger(columns={'N': pa.int64()}, reads=('bytes',))\n"
         "def n(values):\n    return {'N': [add(len(v)) + TWO for v in values]}\n"
@@ -132,7 +136,7 @@ def test_a_users_module_reaches_a_process_that_does_not_have_it(
     monkeypatch.setattr(sys, "path", [*sys.path])
     both = [find("travelling.tags:n"), find("travelling.tags:Full?gain=3")]
     program = (
-        "import sys, pickle; from laketag.taggers import predict, tagger_digest;"
+        "import sys, pickle; from laketag import predict; from laketag.taggers.digest import tagger_digest;"
         "n, full = pickle.load(sys.stdin.buffer);"
         "print(predict(n, [b''])['N'][0], tagger_digest(n), predict(full, [b''])['M'][0], full.gain)"
     )

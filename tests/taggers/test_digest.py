@@ -16,13 +16,15 @@ import pytest
 import xxhash
 
 from laketag.errors import BadTagger
-from laketag.taggers import find, input_digest, provenance, tagger, tagger_digest
+from laketag.taggers.decorated import tagger
+from laketag.taggers.digest import input_digest, provenance, tagger_digest
+from laketag.taggers.spec import find
 
 _names = itertools.count()
 
 MODULE = '''
 """A module."""
-import laketag.taggers as laketag, pyarrow as pa
+import laketag, pyarrow as pa
 import numpy as np
 
 SCALE = 2.0  # of everything
@@ -286,7 +288,7 @@ def test_what_a_function_is_given_where_it_is_made_counts_however_deep(make: Any
 def test_the_digest_is_the_same_in_another_process(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.py").write_text(MODULE)
     program = (
-        "import sys; from laketag.taggers import find, tagger_digest; "
+        "from laketag.taggers.digest import tagger_digest; from laketag.taggers.spec import find; "
         "print([tagger_digest(find(s)) for s in ('elsewhere:glow', 'quality', 'nsfw')])"
     )
 
@@ -390,7 +392,7 @@ def _notebook(*cells: str) -> dict[str, Any]:
 
 
 CELLS = (
-    "import laketag.taggers as laketag, pyarrow as pa\nimport numpy as np\nSCALE = 2\nOTHER = 7\nx = 1\n",
+    "import laketag, pyarrow as pa\nimport numpy as np\nSCALE = 2\nOTHER = 7\nx = 1\n",
     "def times(value):\n    return value * SCALE\n",
     "def helped(x):\n    return times(x)\n\n"
     "@laketag.tagger(columns={'G': pa.float64()}, reads=('bytes',))\n"

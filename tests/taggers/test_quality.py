@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage import data, filters
 
-from laketag.taggers import find, predict
+from laketag.taggers.pipeline import predict
+from laketag.taggers.spec import find
 
 
 def png(image: Image.Image) -> bytes:

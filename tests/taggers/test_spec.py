@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from laketag.errors import BadTagger, UnknownTagger
-from laketag.taggers import find, known
 from laketag.taggers.nsfw import Nsfw
+from laketag.taggers.spec import find, known
 
 MODULE = """
 import pyarrow as pa
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from laketag.taggers import tagger
+from laketag import tagger
 
 @tagger(columns={"GLOW": pa.float32()})
 def glow(images):
@@ -149,7 +149,7 @@ def test_the_built_in_taggers_are_listed_with_what_they_need() -> None:
 @pytest.mark.slow
 def test_listing_loads_no_model_library() -> None:
     program = (
-        "import sys; from laketag.taggers import known; known();"
+        "import sys; from laketag.taggers.spec import known; known();"
         "print([m for m in ('torch', 'lance', 'onnxruntime', 'pandas') if m in sys.modules])"
     )
 
