@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
@@ -14,15 +14,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laketag.errors import DatasetError
-from laketag.lake.dataset import (
-    column_ids,
-    data_file,
-    field_id,
-    fragments_of,
-    is_image_like,
-    open_dataset,
-    require_columns,
+from laketag.lake.comparing import (
+    ADDRESS,
+    ROW_ID,
+    changed_fragments,
+    column_state,
+    deletions,
+    files_of,
+    ids_of,
+    is_other,
+    matched,
+    rows_of,
+    values_of,
 )
+from laketag.lake.dataset import field_id, is_image_like, open_dataset, require_columns
 from laketag.lake.explaining import explaining
 from laketag.lake.history import RENAMING, operation
 from laketag.lake.labels import is_digest, is_label
@@ -30,9 +35,7 @@ from laketag.lake.location import Location
 
 if TYPE_CHECKING:
     from lance import LanceDataset
-    from lance.fragment import FragmentMetadata
 
-_ROW_ID, _ADDRESS = "_rowid", "_rowaddr"
 # Of more values than this no one reads a from-to table.
 _MOST_VALUES = 50
 _SAMPLE = 1000
@@ -161,10 +164,10 @@ def rows_moved(old: LanceDataset, new: LanceDataset, column: str) -> npt.NDArray
     """
     for dataset in (old, new):
         require_columns(dataset.schema, [column])
-    in_old, in_new = _changed_fragments(old, new, partial(_column_state, names=(column,)))
-    before, after = _values(old, in_old, column, _ROW_ID), _values(new, in_new, column, _ROW_ID)
-    matched = _matched(before, after)
-    moved: npt.NDArray[np.uint64] = matched.filter(_is_other(matched))["key"].to_numpy()
+    in_old, in_new = changed_fragments(old, new, partial(column_state, names=(column,)))
+    before, after = values_of(old, in_old, column, ROW_ID), values_of(new, in_new, column, ROW_ID)
+    both = matched(before, after)
+    moved: npt.NDArray[np.uint64] = both.filter(is_other(both))["key"].to_numpy()
     return moved
 
 
@@ -197,7 +200,7 @@ class _Pair:
         for name in gone:
             number = field_id(self.old.lance_schema, name)
             if number in come and (
-                _files(self.old, number) & _files(self.new, number) or self._is_traced(number, name)
+                files_of(self.old, number) & files_of(self.new, number) or self._is_traced(number, name)
             ):
                 found[name] = come[number]
         return found
@@ -217,17 +220,17 @@ class _Pair:
 
     def rows_changed(self) -> tuple[int, int]:
         """Count the rows added and removed."""
-        old, new = _changed_fragments(self.old, self.new, _deletions)
+        old, new = changed_fragments(self.old, self.new, deletions)
         if self.has_row_ids:
-            before, after = _ids(self.old, old, _ROW_ID), _ids(self.new, new, _ROW_ID)
+            before, after = ids_of(self.old, old, ROW_ID), ids_of(self.new, new, ROW_ID)
             both = len(np.intersect1d(before, after, assume_unique=True))
             return len(after) - both, len(before) - both
         shared = sorted(set(old) & set(new))
-        before, after = _ids(self.old, shared, _ADDRESS), _ids(self.new, shared, _ADDRESS)
+        before, after = ids_of(self.old, shared, ADDRESS), ids_of(self.new, shared, ADDRESS)
         both = len(np.intersect1d(before, after, assume_unique=True))
         # Rows whose fragment is gone were compacted or deleted; which, only their number says.
-        went = _rows(self.old, old) - len(before)
-        came = _rows(self.new, new) - len(after)
+        went = rows_of(self.old, old) - len(before)
+        came = rows_of(self.new, new) - len(after)
         moved = min(went, came)
         return len(after) - both + came - moved, len(before) - both + went - moved
 
@@ -238,8 +241,8 @@ class _Pair:
             is_same_type = self.old.schema.field(name).type == field.type
             if not is_same_type or is_image_like(field) or not _can_be_label(field):
                 continue
-            state = partial(_column_state, names=(new_name, name))
-            old, new = _changed_fragments(self.old, self.new, state)
+            state = partial(column_state, names=(new_name, name))
+            old, new = changed_fragments(self.old, self.new, state)
             if not is_label(field) and (not new or not _has_few_values(self.new, new, new_name)):
                 continue
             moved = self._moved(name, new_name, old, new)
@@ -247,118 +250,17 @@ class _Pair:
                 yield moved
 
     def _moved(self, name: str, new_name: str, old: list[int], new: list[int]) -> LabelsMoved:
-        key = _ROW_ID if self.has_row_ids else _ADDRESS
-        before, after = _values(self.old, old, name, key), _values(self.new, new, new_name, key)
+        key = ROW_ID if self.has_row_ids else ADDRESS
+        before, after = values_of(self.old, old, name, key), values_of(self.new, new, new_name, key)
         same = self.new.count_rows() - len(after)
-        matched = _matched(before, after)
-        table = matched.filter(_is_other(matched)).drop_columns("key")
+        both = matched(before, after)
+        table = both.filter(is_other(both)).drop_columns("key")
         if not _is_tabled(table):
             table = pa.table({side: _is_there(table[side]) for side in table.column_names})
         groups = table.group_by(["before", "after"]).aggregate([([], "count_all")]).to_pylist()
         changes = [LabelChange(each["before"], each["after"], each["count_all"]) for each in groups]
         changes.sort(key=lambda change: (-change.rows, str(change.before), str(change.after)))
-        return LabelsMoved(new_name, same + len(matched), len(table), tuple(changes))
-
-
-def _changed_fragments(
-    old: LanceDataset, new: LanceDataset, state: Callable[[LanceDataset, FragmentMetadata], object]
-) -> tuple[list[int], list[int]]:
-    """Leave out the fragments that are in both versions in the same state."""
-    before = {each.id: state(old, each) for each in fragments_of(old)}
-    after = {each.id: state(new, each) for each in fragments_of(new)}
-    return (
-        [fragment for fragment, held in before.items() if after.get(fragment) != held],
-        [fragment for fragment, held in after.items() if before.get(fragment) != held],
-    )
-
-
-def _deletions(dataset: LanceDataset, fragment: FragmentMetadata) -> object:
-    deletion = fragment.deletion_file
-    return ("rows", None if deletion is None else deletion.json())
-
-
-def _column_state(dataset: LanceDataset, fragment: FragmentMetadata, names: Sequence[str]) -> object:
-    [name, *_] = [name for name in names if name in dataset.schema.names]
-    files = [data_file(fragment, each) for each in column_ids(dataset, [name])]
-    return (dataset.schema.field(name).type, _deletions(dataset, fragment), files)
-
-
-def _files(dataset: LanceDataset, number: int) -> set[str]:
-    held = {data_file(each, number) for each in fragments_of(dataset)}
-    return {file for file in held if file is not None}
-
-
-def _read(dataset: LanceDataset, fragments: Iterable[int], columns: list[str]) -> pa.Table:
-    chosen: list[Any] = [dataset.get_fragment(fragment) for fragment in fragments]
-    options: dict[str, Any] = {"columns": columns, "with_row_id": True, "with_row_address": True}
-    if not chosen:
-        # No fragment would mean all of them.
-        return dataset.scanner(limit=0, **options).to_table()
-    return dataset.scanner(fragments=chosen, **options).to_table()
-
-
-def _ids(dataset: LanceDataset, fragments: Iterable[int], key: str) -> npt.NDArray[np.uint64]:
-    ids: npt.NDArray[np.uint64] = _read(dataset, fragments, [])[key].to_numpy()
-    return ids
-
-
-def _values(dataset: LanceDataset, fragments: Iterable[int], name: str, key: str) -> pa.Table:
-    table = _read(dataset, fragments, [name])
-    return pa.table({"key": table[key], "value": table[name].combine_chunks()})
-
-
-def _rows(dataset: LanceDataset, fragments: Iterable[int]) -> int:
-    wanted = set(fragments)
-    return sum(each.num_rows for each in fragments_of(dataset) if each.id in wanted)
-
-
-def _matched(before: pa.Table, after: pa.Table) -> pa.Table:
-    """Give key, value before and value after of the rows that are in both."""
-    keys, wanted = before["key"].to_numpy(), after["key"].to_numpy()
-    if not np.array_equal(keys, wanted):  # as they are where labels alone were written
-        _, at_before, at_after = np.intersect1d(keys, wanted, assume_unique=True, return_indices=True)
-        before, after = before.take(pa.array(at_before)), after.take(pa.array(at_after))
-    return pa.table({"key": before["key"], "before": before["value"], "after": after["value"]})
-
-
-def _is_other(matched: pa.Table) -> Any:
-    left, right = matched["before"], matched["after"]
-    if left.type != right.type:
-        try:
-            left, right = _of_one_type(left, right)
-        except pa.ArrowException:  # what one holds, the other cannot
-            return pc.or_(pc.is_valid(left), pc.is_valid(right))
-    if pa.types.is_nested(left.type):
-        return _is_other_list(left, right)
-    is_one_null = pc.xor(pc.is_null(left), pc.is_null(right))
-    is_other = pc.fill_null(pc.not_equal(left, right), False)
-    if pa.types.is_floating(left.type):
-        both_nan = pc.fill_null(pc.and_(pc.is_nan(left), pc.is_nan(right)), False)
-        is_other = pc.and_not(is_other, both_nan)
-    return pc.or_(is_one_null, is_other)
-
-
-def _of_one_type(left: pa.ChunkedArray, right: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    if pa.types.is_integer(left.type) and pa.types.is_floating(right.type):
-        return left.cast(right.type, safe=False), right
-    return left, right.cast(left.type, safe=False)
-
-
-def _is_other_list(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Any:
-    """As `_is_other`, of vectors, lists and structs, which Arrow does not compare."""
-    is_both = pc.and_(pc.is_valid(left), pc.is_valid(right))
-    is_other: npt.NDArray[np.bool_] = pc.xor(pc.is_null(left), pc.is_null(right)).to_numpy().copy()
-    old, new = left.filter(is_both).combine_chunks(), right.filter(is_both).combine_chunks()
-    if pa.types.is_fixed_size_list(left.type) and pa.types.is_floating(left.type.value_type):
-        # Numbers, not Python's objects: a vector may have a thousand, in each of millions of rows.
-        shape = (len(old), left.type.list_size)
-        before, after = (side.flatten().to_numpy(zero_copy_only=False).reshape(shape) for side in (old, new))
-        is_unlike = (before != after) & ~(np.isnan(before) & np.isnan(after))
-        is_other[is_both.to_numpy()] = is_unlike.any(axis=1)
-    else:
-        pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
-        is_other[is_both.to_numpy()] = [before != after for before, after in pairs]
-    return pa.array(is_other)
+        return LabelsMoved(new_name, same + len(both), len(table), tuple(changes))
 
 
 def _is_there(values: pa.ChunkedArray) -> pa.ChunkedArray:
