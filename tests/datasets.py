@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -65,13 +66,27 @@ def make(
     )
 
 
-def labels(folder: Path) -> dict[int, str | None]:
-    """Read the label of `DigestLabel` by row number, after validating the dataset."""
+PARITY = "case when number % 2 = 0 then 'even' else 'odd' end"
+"""In SQL, what `parity` gives."""
+
+
+def parity(number: int) -> str:
+    """Say whether a row's number is even."""
+    return "odd" if number % 2 else "even"
+
+
+def values(folder: Path, name: str) -> dict[int, Any]:
+    """Read a column by row number, after validating the dataset."""
     dataset = lance.dataset(str(folder))
     dataset.validate()
-    rows = dataset.to_table(columns=["number", "SHA256"]).to_pylist()
+    rows = dataset.to_table(columns=["number", name]).to_pylist()
     assert len({row["number"] for row in rows}) == len(rows), "a row is there twice"
-    return {row["number"]: row["SHA256"] for row in rows}
+    return {row["number"]: row[name] for row in rows}
+
+
+def labels(folder: Path) -> dict[int, str | None]:
+    """Read the label of `DigestLabel` by row number, after validating the dataset."""
+    return values(folder, "SHA256")
 
 
 def right_label(number: int) -> str:

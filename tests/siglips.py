@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from laketag.taggers.aesthetic import Aesthetic
+from laketag.taggers.pipeline import predict
+
 DIMENSION = 32
 SIDE = 56
 _VISION: dict[str, Any] = {
@@ -70,3 +73,11 @@ def head(file: Path, *, score: float | None = None, dimension: int = DIMENSION, 
 
         torch.save(OrderedDict(state), file)
     return file
+
+
+def scores(tagger: Aesthetic, images: list[bytes], **options: int) -> list[float]:
+    """Score images, of which none may fail."""
+    table = predict(tagger, images, **options)
+    assert table["AESTHETIC_ERROR"].null_count == len(images)
+    found: list[float] = table["AESTHETIC_SCORE"].to_pylist()
+    return found

@@ -1,4 +1,4 @@
-"""Columns that come by SQL, go, and change name or type, beside other writers, and no image is written."""
+"""Columns that come by SQL, go, and change name or type, and no image is written."""
 
 from __future__ import annotations
 
@@ -12,30 +12,12 @@ import pyarrow as pa
 import pytest
 
 import datasets
-from datasets import PLAIN, STORAGES, Storage, make
+from datasets import PARITY, STORAGES, Storage, make, parity, values
 from laketag.errors import BadSQL, ColumnError, DatasetNotFound
-from laketag.lake import changing, deriving
-from laketag.lake.committing import FragmentColumns
 from laketag.lake.evolving import add_column, cast_column, drop_column, rename_column
-from laketag.lake.indexing import index
-from laketag.lake.location import Location
 from laketag.lake.query import Selection, query
 
-UNSTABLE = Storage("binary", "2.0", False)
-PARITY = "case when number % 2 = 0 then 'even' else 'odd' end"
 MADE_BY = {"laketag": json.dumps({"tagger": "toy", "job": "abc"})}
-
-
-def values(folder: Path, name: str) -> dict[int, object]:
-    dataset = lance.dataset(str(folder))
-    dataset.validate()
-    rows = dataset.to_table(columns=["number", name]).to_pylist()
-    assert len({row["number"] for row in rows}) == len(rows), "a row is there twice"
-    return {row["number"]: row[name] for row in rows}
-
-
-def parity(number: int) -> str:
-    return "odd" if number % 2 else "even"
 
 
 def bytes_in(folder: Path) -> int:
@@ -168,80 +150,6 @@ def test_an_index_on_a_replaced_column_does_not_answer_with_old_values(tmp_path:
     assert found == {"even": 100, "odd": 0}
 
 
-def append(folder: Path, storage: Storage) -> None:
-    lance.write_dataset(datasets.table(range(300, 320), storage), str(folder), mode="append")
-
-
-def compact(folder: Path, storage: Storage) -> None:
-    lance.dataset(str(folder)).optimize.compact_files(target_rows_per_fragment=1000)
-
-
-def update(folder: Path, storage: Storage) -> None:
-    lance.dataset(str(folder)).update({"number": "number + 1000"}, where="number < 3")
-
-
-def delete(folder: Path, storage: Storage) -> None:
-    lance.dataset(str(folder)).delete("number >= 100 and number < 200 or number = 7")
-
-
-def other_column(folder: Path, storage: Storage) -> None:
-    lance.dataset(str(folder)).add_columns({"OTHER": "number * 2"})
-
-
-@pytest.mark.parametrize("storage", [PLAIN, UNSTABLE, Storage("blob-v2", "2.2", True)], ids=str)
-@pytest.mark.parametrize("write", [append, compact, update, delete, other_column])
-@pytest.mark.parametrize("expression", [PARITY, f"{PARITY} || (select '' from dataset limit 1)"])
-def test_what_others_write_meanwhile_is_kept_and_has_its_value(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    storage: Storage,
-    write: Callable[[Path, Storage], None],
-    expression: str,
-) -> None:
-    make(tmp_path, 300, storage=storage)
-    prepare = deriving.Derivation.prepare
-    written: list[int] = []
-
-    def prepare_and_be_overtaken(
-        self: deriving.Derivation, dataset: lance.LanceDataset, kind: pa.DataType
-    ) -> list[FragmentColumns]:
-        units = prepare(self, dataset, kind)
-        if not written:
-            write(tmp_path, storage)
-            written.append(lance.dataset(str(tmp_path)).version)
-        return units
-
-    monkeypatch.setattr(deriving.Derivation, "prepare", prepare_and_be_overtaken)
-    add_column(str(tmp_path), "PARITY", expression)
-
-    found = values(tmp_path, "PARITY")
-    before = lance.dataset(str(tmp_path), version=written[0])
-    assert set(found) == set(before.to_table(columns=["number"])["number"].to_pylist())
-    assert found == {n: parity(n) for n in found}
-    assert set(before.schema.names) <= set(lance.dataset(str(tmp_path)).schema.names)
-    used = {f.path for each in lance.dataset(str(tmp_path)).get_fragments() for f in each.metadata.files}
-    made = {f.name for f in (tmp_path / "data").iterdir() if f.suffix == ".lance"}
-    older = {
-        f.path
-        for v in range(1, written[0] + 1)
-        for each in lance.dataset(str(tmp_path), version=v).get_fragments()
-        for f in each.metadata.files
-    }
-    assert len(made - used - older) <= 1, "column files of the lost attempt are left"
-
-
-def test_only_what_changed_is_evaluated_again(tmp_path: Path) -> None:
-    make(tmp_path)
-    derivation = deriving.Derivation(Location.of(str(tmp_path)), "X", "number + 1")
-    first = derivation.prepare(lance.dataset(str(tmp_path)), pa.int64())
-    append(tmp_path, PLAIN)
-
-    second = derivation.prepare(lance.dataset(str(tmp_path)), pa.int64())
-
-    assert second[:3] == first
-    assert len(second) == 4
-
-
 def test_a_dataset_without_rows_gets_the_column_too(tmp_path: Path) -> None:
     make(tmp_path).delete("true")
 
@@ -349,84 +257,3 @@ def test_none_of_it_writes_images(tmp_path: Path) -> None:
 
     assert bytes_in(tmp_path) > 20_000_000
     assert max(written.values()) < 50_000, written
-
-
-def rename_another(folder: Path, storage: Storage) -> None:
-    lance.dataset(str(folder)).alter_columns({"path": "G", "name": "H"})
-
-
-def drop_another(folder: Path, storage: Storage) -> None:
-    lance.dataset(str(folder)).drop_columns(["G"])
-
-
-@pytest.mark.parametrize("write", [append, compact, delete, other_column, rename_another, drop_another])
-@pytest.mark.parametrize("work", ["rename", "cast", "drop", "index"])
-def test_a_change_that_another_writer_overtook_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Storage], None], work: str
-) -> None:
-    uri = str(tmp_path)
-    make(tmp_path).add_columns({"F": "cast(number as float)", "G": "number"})
-    open_latest = changing.open_dataset
-    overtaken: list[int] = []
-
-    def open_and_be_overtaken(location: Location) -> lance.LanceDataset:
-        dataset = open_latest(location)
-        if not overtaken:
-            write(tmp_path, PLAIN)
-            overtaken.append(lance.dataset(uri).version)
-        return dataset
-
-    monkeypatch.setattr(changing, "open_dataset", open_and_be_overtaken)
-    {
-        "rename": lambda: rename_column(uri, "F", "FF"),
-        "cast": lambda: cast_column(uri, "F", "float64"),
-        "drop": lambda: drop_column(uri, "F"),
-        "index": lambda: index(uri, "number"),
-    }[work]()
-
-    before, after = lance.dataset(uri, version=overtaken[0]), lance.dataset(uri)
-    after.validate()
-    assert after.to_table(columns=["number"]) == before.to_table(columns=["number"])
-    assert [name for name in after.schema.names if name not in ("F", "FF")] == [
-        name for name in before.schema.names if name != "F"
-    ]
-    assert ("F" in after.schema.names) == (work in ("cast", "index"))
-    if work == "cast":
-        assert after.schema.field("F").type == pa.float64()
-
-
-def test_a_column_of_another_writer_is_not_taken_for_the_own_one_where_there_are_no_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uri, add = str(tmp_path), lance.LanceDataset.add_columns
-    lance.write_dataset(pa.table({"A": pa.array([], pa.int32())}), uri)
-
-    def add_second(dataset: lance.LanceDataset, columns: pa.Schema) -> None:
-        monkeypatch.undo()
-        add(lance.dataset(uri), pa.schema([("X", pa.string())]))
-        add(dataset, columns)
-
-    monkeypatch.setattr(lance.LanceDataset, "add_columns", add_second)
-    with pytest.raises(ColumnError, match="there is a column 'X' already"):
-        add_column(uri, "X", "A + 1")
-
-    assert lance.dataset(uri).schema.field("X").type == pa.string()
-    assert add_column(uri, "Y", "A + 1").columns == ("A", "X", "Y")
-
-
-def test_a_column_that_another_writer_renamed_is_not_taken_for_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uri, drop = str(tmp_path), lance.LanceDataset.drop_columns
-    lance.write_dataset(pa.table({"A": [1], "B": [2]}), uri)
-
-    def drop_second(dataset: lance.LanceDataset, columns: list[str]) -> None:
-        monkeypatch.undo()
-        rename_column(uri, "B", "C")
-        drop(dataset, columns)
-
-    monkeypatch.setattr(lance.LanceDataset, "drop_columns", drop_second)
-    with pytest.raises(ColumnError, match="there is no column 'B'"):
-        drop_column(uri, "B")
-
-    assert lance.dataset(uri).to_table().to_pylist() == [{"A": 1, "C": 2}]
