@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -60,15 +59,8 @@ class Parameter:
         names = [
             text for text in (self.info.default, *(self.info.param_decls or ())) if isinstance(text, str)
         ]
-        value = "" if self.kind is bool else f" {self.value}"
+        value = "" if self.kind is bool else f" {self.info.metavar}"
         return ", ".join(f"{name}{value}" for name in names or [f"--{self.name.replace('_', '-')}"])
-
-    @property
-    def value(self) -> str:
-        """What follows an option."""
-        if isinstance(self.kind, type) and issubclass(self.kind, Enum):
-            return "|".join(str(choice.value) for choice in self.kind)
-        return str(self.info.metavar)
 
     @property
     def about(self) -> str:
@@ -76,8 +68,7 @@ class Parameter:
         if self.default is inspect.Parameter.empty:
             return self.info.help if self.is_argument else f"{self.info.help} Required."
         has_default = self.default is not None and self.kind is not bool
-        shown = self.default.value if isinstance(self.default, Enum) else self.default
-        return f"{self.info.help} Default: `{shown}`." if has_default else str(self.info.help)
+        return f"{self.info.help} Default: `{self.default}`." if has_default else str(self.info.help)
 
 
 def page() -> str:

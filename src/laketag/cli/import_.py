@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,13 +26,6 @@ from laketag.cli.printing import print_json, say, tell
 
 if TYPE_CHECKING:
     import laketag
-
-
-class Encoding(StrEnum):
-    """What `--image-encoding` can be."""
-
-    binary = "binary"
-    blob = "blob"
 
 
 class Import(TyperCommand):
@@ -64,7 +56,7 @@ _Append = Annotated[bool, typer.Option("--append", help="Add to a dataset that i
 _Link = Annotated[
     bool, typer.Option("--link", help="Rows point into the tars, which must stay; no image is copied.")
 ]
-_ImageEncoding = Annotated[Encoding, typer.Option(help="How Lance stores images.")]
+_ImageEncoding = Annotated[str, typer.Option(metavar="binary|blob", help="How Lance stores images.")]
 _RowsPerFragment = Annotated[
     int, typer.Option(metavar="N", min=1, help="At most so many rows in one fragment.")
 ]
@@ -81,7 +73,7 @@ def import_(
     uri: Uri,
     append: _Append = False,
     link: _Link = False,
-    image_encoding: _ImageEncoding = Encoding.binary,
+    image_encoding: _ImageEncoding = "binary",
     rows_per_fragment: _RowsPerFragment = 100_000,
     shard_option: ShardOptions = None,
     dry_run: _DryRun = False,
@@ -102,7 +94,7 @@ def import_(
         settings = laketag.ImportSettings(
             append=append,
             link=link,
-            image_encoding=image_encoding.value,
+            image_encoding=image_encoding,
             rows_per_fragment=rows_per_fragment,
             shard_options=shard_options(shards, uri, shard_option),
             dry_run=dry_run,
