@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -46,17 +46,17 @@ class Hanging:
         require_links(location)
         self.location = location
         self._image = image
-        self._views: Kept[int, View] = Kept(_FEW, _one)
-        self._surveys: Kept[int, tuple[Shape, ...]] = Kept(_FEW, _one)
-        self._shapes: Kept[tuple[int, str], tuple[Shape, ...]] = Kept(_REMEMBERED, _one)
+        self._views: Kept[int, View] = Kept(_FEW)
+        self._surveys: Kept[int, tuple[Shape, ...]] = Kept(_FEW)
+        self._shapes: Kept[tuple[int, str], tuple[Shape, ...]] = Kept(_REMEMBERED)
         self._orders: Kept[tuple[Any, ...], Chosen] = Kept(
             _ORDER_BYTES, lambda chosen: int(chosen.ids.nbytes)
         )
         self._thumbnails: Kept[tuple[int, int], bytes | None] = Kept(
             _PICTURE_BYTES, lambda data: len(data or b"-")
         )
-        self._histories: Kept[int, VersionsReport] = Kept(_FEW, _one)
-        self._differences: Kept[tuple[int, int], DiffReport] = Kept(_REMEMBERED, _one)
+        self._histories: Kept[int, VersionsReport] = Kept(_FEW)
+        self._differences: Kept[tuple[int, int], DiffReport] = Kept(_REMEMBERED)
         self._latest = (-_A_MOMENT, 0)
         self.scales(None)
 
@@ -151,7 +151,3 @@ class Hanging:
             return Chosen(ids, len(ids))
 
         return self._orders.get(("moved", before, after, column), found).ids
-
-
-def _one(value: object) -> Literal[1]:
-    return 1

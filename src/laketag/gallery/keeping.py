@@ -14,7 +14,7 @@ V = TypeVar("V")
 class Kept(Generic[K, V]):
     """Values by key; those not asked for the longest go first. Many threads may ask at once."""
 
-    def __init__(self, limit: int, size: Callable[[V], int]) -> None:
+    def __init__(self, limit: int, size: Callable[[V], int] = lambda value: 1) -> None:
         self._limit = limit
         self._size = size
         self._values: OrderedDict[K, V] = OrderedDict()

