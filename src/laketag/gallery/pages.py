@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from laketag.errors import BadSQL, ColumnError
 from laketag.gallery import words
+from laketag.gallery.cards import Card, caption_of, cards_of, key_of
 from laketag.gallery.choice import Choice
 from laketag.gallery.drawing import Histogram, drawn, histogram
 from laketag.gallery.hanging import Hanging
 from laketag.lake import sql
 from laketag.lake.browsing import RowIds, View
-from laketag.lake.labels import is_error, provenance
+from laketag.lake.labels import provenance
 from laketag.lake.presence import KEY, URL
 from laketag.lake.query import can_order, default_columns
 from laketag.lake.shapes import Scale, can_be_counted, shape
@@ -25,31 +26,7 @@ from laketag.lake.similar import is_vector
 PAGE = 60
 _ALIKE = 18
 _BESIDE = 6
-_CAPTIONS = ("caption", "txt", "text", "alt", "title")
 _HASH = "DHASH"
-_MARKS = 3
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What a card says of a row."""
-
-    column: str
-    """Empty where the text says what it is of."""
-    text: str
-    is_error: bool = False
-
-
-@dataclass(frozen=True)
-class Card:
-    """A row among others."""
-
-    row: int
-    href: str
-    src: str
-    key: str
-    caption: str
-    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True)
@@ -87,8 +64,8 @@ class Pages:
         labels, others = _split(view.schema, found)
         values = self._frame(choice) | {
             "row": row,
-            "key": _key(found, row),
-            "caption": _caption(found),
+            "key": key_of(found, row),
+            "caption": caption_of(found),
             "src": f"/image/{self.stamp}/{view.version}/{row}",
             "labels": labels,
             "others": others,
@@ -144,7 +121,7 @@ class Pages:
             for start in range(0, len(ids), 5000):
                 some = ids[start : start + 5000]
                 for one, row in zip(some, view.rows(some, columns), strict=True):
-                    yield _key(row or {}, int(one)), str((row or {}).get(URL, ""))
+                    yield key_of(row or {}, int(one)), str((row or {}).get(URL, ""))
 
         return found()
 
@@ -206,26 +183,7 @@ class Pages:
     def _cards(
         self, choice: Choice, ids: Sequence[int] | RowIds, notes: Mapping[int, str] | None = None
     ) -> list[Card]:
-        view = self.hanging.view(choice.at)
-        names = set(view.schema.names)
-        marked = _marked(choice, self.hanging.scales(choice.at))
-        errors = [each.name for each in view.schema if is_error(each) and each.name not in marked]
-        wanted = dict.fromkeys([KEY, *_CAPTIONS, *marked, *errors])
-        cards = []
-        for one, row in zip(ids, view.rows(ids, [name for name in wanted if name in names]), strict=True):
-            number, found = int(one), row or {}
-            marks = [Mark("", notes[number])] if notes else _marks(found, marked, errors)
-            cards.append(
-                Card(
-                    number,
-                    choice.address(f"/row/{number}"),
-                    f"/thumbnail/{self.stamp}/{view.version}/{number}",
-                    _key(found, number),
-                    _caption(found),
-                    tuple(marks),
-                )
-            )
-        return cards
+        return cards_of(self.hanging, choice, ids, notes, stamp=self.stamp)
 
     def _beside(self, choice: Choice, row: int) -> dict[str, Any]:
         """Find what comes before and after a row in the order that it was found in."""
@@ -285,16 +243,6 @@ def _export(uri: str, where: str | None, at: int | None) -> str:
     return shlex.join(command + (["--at", str(at)] if at is not None else []))
 
 
-def _marked(choice: Choice, scales: Sequence[Scale]) -> list[str]:
-    """Choose what cards say: what they are in order of, what filters speak of, then tags and scores."""
-    sort = choice.sort.rpartition(" ")[0] if choice.sort.endswith(" desc") else choice.sort
-    labels = [scale.column for scale in scales if scale.is_label and not scale.is_error]
-    first = [name for end in ("_TAG", "_SCORE") for name in labels if name.endswith(end)]
-    asked = [bound.column for bound in choice.bounds] + [tags.column for tags in choice.tags]
-    found = [name for name in dict.fromkeys([sort, *asked, *first, *labels]) if name and name != KEY]
-    return found[:_MARKS]
-
-
 def _example(scales: Sequence[Scale]) -> str:
     """Write a filter that could be typed."""
     number = next((scale for scale in scales if scale.is_number), None)
@@ -303,26 +251,11 @@ def _example(scales: Sequence[Scale]) -> str:
     return f"{sql.name(number.column)} > {sql.number(number.edges[len(number.edges) // 2])}"
 
 
-def _marks(row: Mapping[str, Any], columns: Sequence[str], errors: Sequence[str]) -> list[Mark]:
-    marks = [Mark(name, words.cell(row[name])) for name in columns if row.get(name) is not None]
-    reasons = dict.fromkeys(str(row[name]) for name in errors if row.get(name) is not None)
-    return marks + [Mark("error", reason, is_error=True) for reason in reasons]
-
-
 def _split(schema: pa.Schema, row: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
     """Tell what laketag said of a row from what came with it."""
     shown = [(name, words.cell(value), value is None) for name, value in row.items()]
     made_by = provenance(schema)
     return [each for each in shown if each[0] in made_by], [each for each in shown if each[0] not in made_by]
-
-
-def _key(row: Mapping[str, Any], number: int) -> str:
-    return str(row.get(KEY) or f"row {number}")
-
-
-def _caption(row: Mapping[str, Any]) -> str:
-    found = next((row[name] for name in _CAPTIONS if isinstance(row.get(name), str)), "")
-    return str(found)
 
 
 def _likeness(view: View) -> str | None:
