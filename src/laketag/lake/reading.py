@@ -44,11 +44,6 @@ class RowRange:
         """Pickle by the values alone: a commit sends one a fragment, and a dataclass's own way is slow."""
         return RowRange, (self.fragment, self.source, self.start, self.stop)
 
-    @property
-    def first_address(self) -> int:
-        """The row address of the first row."""
-        return address(self.fragment, self.start)
-
 
 def ranges_of(dataset: LanceDataset, columns: Sequence[str]) -> list[RowRange]:
     """List every fragment from end to end, with the data files that hold some columns."""
@@ -116,7 +111,8 @@ def scan(
         filters.append(_among(addresses))
     elif len(ranges) == 1:
         part = ranges[0]
-        filters.append(f"_rowaddr >= {part.first_address} and _rowaddr < {address(part.fragment, part.stop)}")
+        first, end = address(part.fragment, part.start), address(part.fragment, part.stop)
+        filters.append(f"_rowaddr >= {first} and _rowaddr < {end}")
     try:
         yield from dataset.scanner(
             columns=list(columns),

@@ -133,7 +133,7 @@ def _known(location: Location, urls: set[str]) -> dict[str, Imported]:
     for *_, name in sorted(dated):
         for text in staged.read(name)["shard"].to_pylist():
             entry = json.loads(text)
-            ledger = Ledger.from_json(entry.pop("ledger"))
+            ledger = Ledger(**entry.pop("ledger"))
             if ledger.shard in urls:
                 known[ledger.shard] = Imported(**entry, ledger=ledger)
     return known

@@ -159,8 +159,7 @@ class _Import:
         sizes = [sum(shard.size for shard in task.shards) for task in tasks]
         self._tell(sum(sizes[index] for index in records), sum(sizes), "reading shards")
         todo = [task for task in tasks if task.index not in records]
-        for text in self._run(import_shards, todo):
-            record = Record.from_json(text)
+        for record in self._run(import_shards, todo):
             records[record.index] = record
             self.bytes_read += record.read
             self.bytes_written += record.written

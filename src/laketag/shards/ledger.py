@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,12 +69,3 @@ class Ledger:
 
     def _and_more(self, reason: str) -> str:
         return f"{reason} (and {self.more[reason]} more after this one)"
-
-    def to_json(self) -> dict[str, Any]:
-        """Give it as plain values."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Ledger:
-        """Make it again from `to_json`."""
-        return cls(**values)

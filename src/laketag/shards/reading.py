@@ -48,8 +48,8 @@ class ImportTask:
     """The dataset's columns; None where there is no dataset."""
 
 
-def import_shards(task: ImportTask) -> str:
-    """Read a task's shards and stage them; returns the record as JSON.
+def import_shards(task: ImportTask) -> Record:
+    """Read a task's shards and stage them; returns the record.
 
     Raises:
         ShardError: a shard cannot be read at all, or changed meanwhile.
@@ -62,7 +62,7 @@ def import_shards(task: ImportTask) -> str:
             record = _read(task, joined=True)
         if task.folder:
             stage_record(StagedFiles(task.location, task.folder), record)
-    return record.to_json()
+    return record
 
 
 def _read(task: ImportTask, *, joined: bool) -> Record:

@@ -140,7 +140,7 @@ class Record:
         """Make it again from `to_json`."""
         raw = json.loads(text)
         pieces = map(Piece.of, raw["pieces"])
-        ledgers = tuple(Ledger.from_json(each) for each in raw["ledgers"])
+        ledgers = tuple(Ledger(**each) for each in raw["ledgers"])
         return cls(
             raw["index"], ledgers, tuple(pieces), Observed(**raw["observed"]), raw["written"], raw["read"]
         )
