@@ -50,7 +50,7 @@ def test_what_nodes_there_are_is_not_asked_for_each_worker(
     asked: list[int] = []
     nodes = ray.nodes
     monkeypatch.setattr(ray, "nodes", lambda: (asked.append(1), nodes())[1])
-    monkeypatch.setattr("laketag.engines.ray._LOOK_AGAIN", 600.0)  # the first look tells of all three
+    monkeypatch.setattr("laketag.engines.crew._LOOK_AGAIN", 600.0)  # the first look tells of all three
 
     done = sorted(dataclasses.replace(engine, workers=3).run(str, range(6)))  # type: ignore[type-var]  # a Ray
 
