@@ -74,6 +74,29 @@ def test_its_identity_holds_the_weights_and_the_threshold() -> None:
         Nsfw(threshold=float("nan"))
 
 
+@pytest.mark.parametrize(
+    ("tagger", "device", "said"),
+    [
+        (Nsfw(), "cuda:99", "install onnxruntime-gpu"),
+        (Nsfw(device="cuda:99"), "cpu", "install onnxruntime-gpu"),
+        (Nsfw(), "mps", "nsfw does not run on 'mps'; give cpu, cuda or cuda:0"),
+        (Nsfw(), "cuda:x", "nsfw does not run on 'cuda:x'"),
+    ],
+)
+def test_a_device_that_it_cannot_have_is_said_and_nothing_is_computed_elsewhere(
+    tagger: Nsfw, device: str, said: str
+) -> None:
+    with pytest.raises(BadTagger, match=said) as caught:
+        predict(tagger, [], device=device)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_it_runs_on_the_device_of_its_own(images: list[bytes]) -> None:
+    assert predict(Nsfw(device="cpu"), images[:1], device="cuda:0")["NSFW_ERROR"].to_pylist() == [None]
+    assert tagger_digest(Nsfw(device="cpu")) == tagger_digest(Nsfw())
+
+
 def test_its_digest_does_not_load_the_model_library() -> None:
     program = (
         "import sys; from laketag.taggers.digest import tagger_digest; from laketag.taggers.spec import find;"

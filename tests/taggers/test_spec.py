@@ -140,7 +140,7 @@ def test_the_built_in_taggers_are_listed_with_what_they_need() -> None:
 
     assert sorted(listed) == ["aesthetic", "aesthetic-head", "nsfw", "quality"]
     assert listed["nsfw"].columns == {"NSFW_SCORE": "float", "NSFW_TAG": "string"}
-    assert listed["nsfw"].parameters == ("threshold",)
+    assert listed["nsfw"].parameters == ("threshold", "device")
     assert listed["nsfw"].is_here
     assert listed["nsfw"].install is None
     assert listed["quality"].weights == "none"

