@@ -4,8 +4,10 @@ import io
 import json
 import pickle
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from laketag.taggers.digest import provenance, tagger_digest
 from laketag.taggers.pipeline import predict
 from laketag.taggers.protocol import settled
 from laketag.taggers.scoring import PUBLISHED_SHA256, labels
+from laketag.taggers.siglip import _device
 from laketag.taggers.spec import find
 from siglips import DIMENSION, SIDE, encoder, head, scores
 
@@ -250,6 +253,40 @@ def test_a_parameter_that_cannot_be_is_named(
         predict(replace(tagger, **parameters), [])
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_that_only_emulates_bf16_is_refused_unless_fp32_is_asked_for() -> None:
+    import torch
+
+    old = SimpleNamespace(
+        is_available=lambda: True,
+        device_count=lambda: 1,
+        device=lambda place: nullcontext(),
+        is_bf16_supported=lambda including_emulation: including_emulation,
+    )
+    as_torch = SimpleNamespace(device=torch.device, cuda=old)
+
+    assert _device(as_torch, "cuda:0", "fp32") == torch.device("cuda:0")
+    with pytest.raises(BadTagger, match=r"cuda:0 has no bf16.*dtype=fp32"):
+        _device(as_torch, "cuda:0", "bf16")
+
+
+def test_what_a_program_has_set_for_its_gpu_holds_while_it_scores(
+    tagger: Aesthetic, images: list[bytes]
+) -> None:
+    import torch
+
+    cudnn = torch.backends.cudnn
+    model = tagger.load("cpu")
+    seen: list[tuple[bool, ...]] = []
+    model._encoder._model.register_forward_pre_hook(
+        lambda module, args: seen.append((cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
+    )
+
+    with cudnn.flags(enabled=True, benchmark=True, deterministic=True):
+        model.predict([model.prepare({"image": Image.open(io.BytesIO(images[0])).convert("RGB")})])
+
+    assert seen == [(True, True, False)]
 
 
 def test_a_head_for_another_encoder_or_of_another_kind_is_refused(tagger: Aesthetic, tmp_path: Path) -> None:

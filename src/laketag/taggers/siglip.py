@@ -58,7 +58,7 @@ def load_encoder(folder: Path, device: str, dtype: Dtype) -> Encoder:
             "the tagger aesthetic needs torch and transformers: pip install 'laketag[aesthetic]'"
         ) from error
     side, _ = sizes(folder)
-    place = _device(torch, device)
+    place = _device(torch, device, dtype)
     with _quietly():
         model, report = SiglipVisionModel.from_pretrained(
             str(folder),
@@ -101,8 +101,10 @@ class Encoder:
 
         # Before the model's own dtype: in bfloat16 the levels of a pixel would be rounded twice.
         levels = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        cudnn = torch.backends.cudnn
+        kept = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
         # A GPU's convolutions would round fp32 to ten bits, so that scores were not those of a CPU.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with cudnn.flags(**kept, allow_tf32=False):
             return self._model(pixel_values=levels).pooler_output.float()
 
 
@@ -170,7 +172,7 @@ class CudaEncoder(Encoder):
         return pinned
 
 
-def _device(torch: Any, name: str) -> Any:
+def _device(torch: Any, name: str, dtype: Dtype) -> Any:
     try:
         place = torch.device(name)
     except RuntimeError as error:
@@ -185,6 +187,11 @@ def _device(torch: Any, name: str) -> Any:
         raise BadTagger(
             f"there is no {name} here: torch sees {torch.cuda.device_count()} GPUs, from cuda:0 on"
         )
+    if place.type == "cuda" and dtype == "bf16":
+        with torch.cuda.device(place):
+            # Emulated, it would be slower than fp32, and nobody would know.
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise BadTagger(f"{name} has no bf16, as GPUs before Ampere; give aesthetic?dtype=fp32")
     return place
 
 
