@@ -170,6 +170,26 @@ def test_a_reader_that_leaves_early_is_no_error(tagged: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "closed"),
+    [
+        ("query DATASET --json", ">&-"),
+        ("tag DATASET --with quality", "2>&-"),
+        ("tag DATASET --with quality", "<&- >&- 2>&-"),
+    ],
+)
+def test_a_stream_that_is_closed_is_no_error(imported: Path, command: str, closed: str) -> None:
+    line = f"{sys.executable} -m laketag {command.replace('DATASET', str(imported))} {closed}"
+
+    done = subprocess.run(
+        line, shell=True, executable="/bin/bash", capture_output=True, env=environment(), check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stages_the_chunk_at_hand_and_says_how_to_go_on(
     program: Program, imported: Path, number: signal.Signals, code: int

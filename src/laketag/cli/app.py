@@ -25,7 +25,7 @@ from laketag.cli import (
     upkeep,
 )
 from laketag.cli.leaving import leaving
-from laketag.cli.printing import take_any_text
+from laketag.cli.printing import open_what_is_closed, take_any_text
 
 app = typer.Typer(
     name="laketag",
@@ -77,6 +77,7 @@ app.command("demo")(leaving(demo.demo))
 def main() -> None:
     """Run the program on the command line's words."""
     signal.signal(signal.SIGTERM, _stop)
+    open_what_is_closed()
     take_any_text()
     # What Lance warns of is for its makers: people get a line of ours where something is wrong.
     os.environ.setdefault("LANCE_LOG", "error")

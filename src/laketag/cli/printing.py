@@ -8,6 +8,7 @@ import datetime
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,6 +18,18 @@ import typer
 from laketag.cli import text
 
 _AS_JSON = "laketag.as-json"
+
+
+def open_what_is_closed() -> None:
+    """Let the streams that a program was started without, as by `>&-`, lead nowhere.
+
+    Left closed, the next file to be opened would get such a stream's number, and all that is printed to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)  # workers must not be without it, either
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def take_any_text() -> None:
