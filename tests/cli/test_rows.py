@@ -6,8 +6,9 @@ import json
 
 import pyarrow as pa
 import pytest
+from rich.cells import cell_len
 
-from laketag.cli.rows import print_objects
+from laketag.cli.rows import print_objects, print_table
 
 
 def test_times_in_nanoseconds_are_printed_to_the_microsecond(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,3 +26,13 @@ def test_times_in_nanoseconds_are_printed_to_the_microsecond(capsys: pytest.Capt
         },
         {"seen": None, "lasted": None, "at": None, "n": 2},
     ]
+
+
+def test_columns_of_a_table_are_as_wide_as_a_terminal_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    captions = ["一只猫", "a cat", "猫" * 40]
+
+    print_table(iter([pa.record_batch({"caption": captions, "n": [1, 22, 3]})]))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert {cell_len(line) for line in lines} == {60 + 2 + 2}
+    assert lines[3] == f"{'猫' * 29} …   3"

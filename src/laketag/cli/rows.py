@@ -36,7 +36,7 @@ def print_table(batches: Iterator[pa.RecordBatch]) -> None:
     names = first.schema.names
     lines = (_cells(row) for row in _rows(chain([first], batches)))
     head = list(islice(lines, _MEASURED))
-    widths = [min(_WIDEST, max(len(line[at]) for line in (names, *head))) for at in range(len(names))]
+    widths = [min(_WIDEST, max(map(text.width_of, column))) for column in zip(names, *head, strict=True)]
     if sys.stdout.isatty():
         widths = text.fitted(widths, shutil.get_terminal_size().columns)
     fit = len(widths)

@@ -33,9 +33,22 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def width_of(text: str) -> int:
+    """Count the cells of a terminal that a text takes: a Chinese letter takes two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def cut(text: str, width: int) -> str:
-    """Shorten a text to a width, and show that it was."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+    """Shorten a text to a width, in cells, and show that it was."""
+    if width_of(text) <= width:
+        return text
+    from rich.cells import set_cell_size
+
+    return f"{set_cell_size(text, max(0, width - 1))}…"
 
 
 def printable(text: str) -> str:
@@ -45,16 +58,16 @@ def printable(text: str) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int]) -> list[str]:
     """Lay out rows under a head in aligned columns, those of the given indexes to the right."""
-    widths = [max(len(line[at]) for line in (head, *rows)) for at in range(len(head))]
+    widths = [max(map(width_of, column)) for column in zip(head, *rows, strict=True)]
     return [aligned(line, widths, numbers) for line in (head, *rows)]
 
 
 def aligned(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[int]) -> str:
     """Lay out one line of a table; a cell that is too wide moves what comes after it."""
-    laid = [
-        cell.rjust(width) if at in numbers else cell.ljust(width)
-        for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
+    laid = []
+    for at, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        blanks = " " * (width - width_of(cell))
+        laid.append(blanks + cell if at in numbers else cell + blanks)
     return _GAP.join(laid).rstrip()
 
 
