@@ -52,6 +52,14 @@ def test_images_are_labelled_by_a_taggers_name() -> None:
         (lambda: laketag.import_("a.tar", "photos.lance", engine=laketag.Local), WrongUsage, "Local"),  # type: ignore[arg-type]  # by mistake
         (lambda: laketag.export("photos.lance", "out", engine=None), WrongUsage, "engine is None"),  # type: ignore[arg-type]  # by mistake
         (lambda: laketag.adopt("photos.lance", "A", "nsfw", engine=2), WrongUsage, "engine is 2"),  # type: ignore[arg-type]  # by mistake
+        (
+            lambda: laketag.tag("photos.lance", "nsfw", rows="width > 1"),
+            WrongUsage,
+            r"rows is a str; give laketag.Rows",
+        ),  # type: ignore[arg-type]  # by mistake
+        (lambda: laketag.tag("photos.lance", "nsfw", settings=None), WrongUsage, r"settings is a NoneType"),  # type: ignore[arg-type]  # by mistake
+        (lambda: laketag.query("photos.lance", selection="width > 1"), WrongUsage, "give laketag.Selection"),  # type: ignore[arg-type]  # by mistake
+        (lambda: laketag.serve("photos.lance", address=8000), WrongUsage, "give laketag.Address"),  # type: ignore[arg-type]  # by mistake
         (lambda: laketag.Selection(columns="width"), WrongUsage, "give a tuple of names"),
         (lambda: laketag.ExportSettings(columns="width"), WrongUsage, "give a tuple of names"),
         (lambda: laketag.Selection(limit=-1), WrongUsage, "from 0 on"),

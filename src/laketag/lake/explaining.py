@@ -7,9 +7,10 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from typing import ParamSpec, TypeVar
 
-from laketag.errors import BadSQL, DatasetError, StoreError
+from laketag.errors import BadSQL, DatasetError, StoreError, WrongUsage
 from laketag.lake.patience import OF_LANCE, explained, is_said_by_a_store, what_the_store_said
 
 P = ParamSpec("P")
@@ -24,12 +25,26 @@ _FILTER_REPEATED = re.compile(r"^Invalid user input: Error optimizing sql filter
 
 
 def explaining(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function of a dataset's `uri` raise a `StoreError` where a file or the store fails it."""
-    place = list(inspect.signature(function).parameters).index("uri")
+    """Make a function of a dataset's `uri` say in one line what it cannot work with.
+
+    It raises a `StoreError` where a file or the store fails it, and `WrongUsage` where it is given something
+    else for one of laketag's own values, as a filter's text for `rows`.
+    """
+    parameters = inspect.signature(function).parameters
+    place = list(parameters).index("uri")
+    values = {
+        name: type(each.default)
+        for name, each in parameters.items()
+        if is_dataclass(each.default) and each.annotation == type(each.default).__name__
+    }
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         uri = str(kwargs["uri"] if "uri" in kwargs else args[place] if place < len(args) else "")
+        for name, kind in values.items():
+            if name in kwargs and not isinstance(kwargs[name], kind):
+                given = type(kwargs[name]).__name__
+                raise WrongUsage(f"{name} is a {given}; give laketag.{kind.__name__}(...), or leave it out")
         with explained(uri, stages=False), files_explained(uri):
             return function(*args, **kwargs)
 
