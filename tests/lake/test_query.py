@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -131,6 +132,39 @@ def test_rows_come_in_the_order_of_a_column_that_is_not_shown(tmp_path: Path, li
     found = [row for batch in laketag.query(uri, selection=selection) for row in batch.to_pylist()]
 
     assert found == [{"name": "high"}, {"name": "middle"}, {"name": "low"}][:limit]
+
+
+def large_image(number: int) -> bytes:
+    return np.random.default_rng(number).bytes(1 << 20)  # or else Lance would pack it
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    import lance
+
+    table = pa.table({"jpg": [large_image(n) for n in range(40)], "n": [n * 7 % 40 for n in range(40)]})
+    folder = tmp_path_factory.mktemp("large")
+    return str(lance.write_dataset(table, folder / "photos.lance", max_rows_per_file=15).uri)
+
+
+@pytest.mark.parametrize(
+    ("selection", "order"),
+    [
+        (laketag.Selection(columns=("jpg", "n")), [n * 7 % 40 for n in range(40)]),
+        (laketag.Selection(columns=("jpg", "n"), order_by="n desc"), [*range(39, -1, -1)]),
+        (laketag.Selection("n > 30", ("jpg", "n"), order_by="n", limit=20), [*range(31, 40)]),
+        (laketag.Selection(sql="select jpg, n from dataset order by n"), [*range(40)]),
+    ],
+    ids=["as they lie", "in order", "filtered", "by sql"],
+)
+def test_large_images_are_read_a_few_at_a_time(
+    large: str, selection: laketag.Selection, order: list[int]
+) -> None:
+    batches = list(laketag.query(large, selection=selection))
+
+    assert [n for batch in batches for n in batch["n"].to_pylist()] == order
+    assert all(batch["jpg"][0].as_py() == large_image(batch["n"][0].as_py() * 23 % 40) for batch in batches)
+    assert max(len(batch) for batch in batches) <= 8
 
 
 @pytest.mark.parametrize("order", ["width sideways", "wide", "desc", ""])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from laketag.errors import BadSQL, ColumnError, WrongUsage
@@ -17,7 +18,7 @@ from laketag.lake.explaining import explaining, sql_explained
 from laketag.lake.labels import is_digest
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
-from laketag.lake.reading import row_bytes, streaming
+from laketag.lake.reading import fetch, row_bytes, streaming
 from laketag.lake.similar import is_vector, nearest, vector_column
 
 if TYPE_CHECKING:
@@ -97,24 +98,38 @@ def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchRea
     require_columns(dataset.schema, columns)
     where = selection.where and sql.for_filter(selection.where, dataset.schema.names)
     options: dict[str, Any] = {"limit": selection.limit}
-    ordered = None
+    has_images = any(is_image_like(dataset.schema.field(name)) for name in columns)
+    read = columns
     if selection.similar_to is not None:
         where, options = _similar(dataset, selection, where)
         columns.append("_distance")
     elif selection.order_by is not None:
         ordered, options["order_by"] = _ordering(dataset.schema, selection.order_by)
-    elif any(is_image_like(dataset.schema.field(name)) for name in columns):
+        # Lance orders by what it reads only, and holds all of that: images are read afterwards.
+        read = [ordered] if has_images else list(dict.fromkeys([*columns, ordered]))
+        options["with_row_address"] = has_images
+    elif has_images:
         options |= streaming(row_bytes(dataset))
-    # Lance orders by what it reads only.
-    read = [*columns, *([ordered] if ordered is not None and ordered not in columns else [])]
     with sql_explained(dataset.uri, "filter", selection.where):
         reader = dataset.scanner(
             columns=read, filter=where, blob_handling="all_binary", **options
         ).to_reader()
-    if read == columns:
+    if read is columns:
         return reader
-    shown = pa.schema([reader.schema.field(name) for name in columns])
-    return pa.RecordBatchReader.from_batches(shown, (batch.select(columns) for batch in reader))
+    shown = dataset.scanner(columns=columns, blob_handling="all_binary").projected_schema
+    batches = _fetched(dataset, columns, reader) if has_images else (each.select(columns) for each in reader)
+    return pa.RecordBatchReader.from_batches(shown, batches)
+
+
+def _fetched(
+    dataset: LanceDataset, columns: list[str], reader: pa.RecordBatchReader
+) -> Iterator[pa.RecordBatch]:
+    """Read the rows whose addresses come, a few at a time."""
+    step = streaming(row_bytes(dataset))["batch_size"]
+    for batch in reader:
+        addresses = batch["_rowaddr"].to_numpy().astype(np.int64)
+        for start in range(0, len(addresses), step):
+            yield from fetch(dataset, addresses[start : start + step], columns).select(columns).to_batches()
 
 
 def _similar(dataset: LanceDataset, selection: Selection, where: str | None) -> tuple[str, dict[str, Any]]:
@@ -166,7 +181,11 @@ def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader
         raise BadSQL(f"{written!r} is not a query; it must begin with select, with, values or explain")
     text = sql.for_query(written, dataset.schema.names)
     with sql_explained(dataset.uri, "query", written):
-        return dataset.sql(text).build().to_stream_reader()
+        reader = dataset.sql(text).build().to_stream_reader()
+        if any(is_image_like(field) for field in reader.schema):
+            rows = streaming(row_bytes(dataset))["batch_size"]
+            reader = dataset.sql(text).batch_size(rows).build().to_stream_reader()
+        return reader
 
 
 def _stream(uri: str, reader: pa.RecordBatchReader, selection: Selection) -> Iterator[pa.RecordBatch]:

@@ -136,6 +136,18 @@ def live_addresses(
     return np.sort(np.concatenate([np.empty(0, np.uint64), *found]).astype(np.int64))
 
 
+def fetch(dataset: LanceDataset, addresses: npt.NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+    """Read rows by their addresses, in the order of these, with `_rowaddr` beside the columns.
+
+    All are held at once; blobs come as bytes.
+    """
+    parts = [whole(dataset, fragment) for fragment in np.unique(addresses >> 32).tolist()]
+    table = pa.Table.from_batches(list(scan(dataset, parts, columns, addresses=np.sort(addresses))))
+    there = table["_rowaddr"].to_numpy().astype(np.int64)
+    order = np.argsort(there)
+    return table.take(pa.array(order[np.searchsorted(there, addresses, sorter=order)]))
+
+
 def values(column: pa.Array) -> list[Any]:
     """Give a column's values one by one: vectors of numbers as arrays, all else as Python has it."""
     held = column.type

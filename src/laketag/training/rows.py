@@ -18,7 +18,7 @@ from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY
 from laketag.lake.query import default_columns
-from laketag.lake.reading import check_filter, in_pythons_times, live_addresses, row_bytes, scan, whole
+from laketag.lake.reading import check_filter, fetch, in_pythons_times, live_addresses, row_bytes
 from laketag.lake.similar import is_vector
 from laketag.taggers.decode import DecodeError, decode
 from laketag.training.epochs import Places
@@ -109,15 +109,8 @@ class Reader:
                 yield from self._given(table)
 
     def _fetch(self, places: Places) -> pa.Table:
-        wanted = self.addresses[places]
         columns = [*self.rows.columns, *([KEY] if self._tells_key else [])]
-        parts = [whole(self.dataset, int(fragment)) for fragment in np.unique(wanted >> 32)]
-        batches = list(scan(self.dataset, parts, columns, addresses=np.sort(wanted)))
-        table = pa.Table.from_batches(batches)
-        there = table["_rowaddr"].to_numpy().astype(np.int64)
-        order = np.argsort(there)
-        at = order[np.searchsorted(there, wanted, sorter=order)]
-        return table.take(pa.array(at))
+        return fetch(self.dataset, self.addresses[places], columns)
 
     @cached_property
     def _tells_key(self) -> bool:
