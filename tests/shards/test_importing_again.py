@@ -90,12 +90,13 @@ def test_a_truncated_shard_delivered_again_adds_only_what_is_missing(tmp_path, u
     assert run(uri, shard).version == second.version
 
 
-def test_a_sample_that_was_cut_off_comes_whole_with_the_whole_shard(tmp_path, uri):
+@pytest.mark.parametrize("end", [2 * 3072 + 2000, 2 * 3072 + 1024], ids=["in a body", "between members"])
+def test_a_sample_that_was_cut_off_comes_whole_with_the_whole_shard(tmp_path, uri, end):
     # A sample takes 3,072 bytes, the first 1,024 for its class.
     samples = [[(f"{i}.cls", b"%d" % i), (f"{i}.jpg", bytes([i]) * 1500)] for i in range(3)]
     shard = write_tar(tmp_path / "a.tar", *samples)
     whole = shard.read_bytes()
-    shard.write_bytes(whole[: 2 * 3072 + 2000])
+    shard.write_bytes(whole[:end])
     first = run(uri, shard)
     shard.write_bytes(whole)
 

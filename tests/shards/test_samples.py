@@ -147,6 +147,37 @@ def test_a_member_that_is_cut_off_and_whole_beside_it_costs_no_sample(read, join
         assert not ledger.complete
 
 
+PAIRS = [(f"{key}.{extension}", b"1") for key in "abc" for extension in ("jpg", "txt")]
+"""Of which each takes 1,024 bytes of a tar."""
+
+
+def without_header(number: int) -> bytes:
+    whole = tar_bytes(PAIRS)
+    return whole[: number * 1024] + b"\xff" * 512 + whole[number * 1024 + 512 :]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize(
+    ("content", "keys", "cut"),
+    [
+        (tar_bytes(PAIRS[:5], ended=False), ["a", "b"], ["c"]),
+        (without_header(3), ["a", "c"], ["b"]),
+        (without_header(4), ["a", "b"], ["c"]),
+        (tar_bytes(PAIRS, ended=False), ["a", "b", "c"], []),
+        (tar_bytes(PAIRS[:5]), ["a", "b", "c"], []),
+    ],
+    ids=["cut at a border", "damage after it", "damage before it", "whole but for the end", "whole"],
+)
+def test_a_sample_beside_what_is_lost_is_left_out_where_it_has_fewer_members_than_others(
+    read, content, keys, cut, joined
+):
+    samples, ledger = read(content, joined=joined)
+
+    assert [key for key, _, _ in samples] == keys
+    assert ledger.skipped == ({CUT: cut} if cut else {})
+    assert ledger.complete == (content == tar_bytes(PAIRS[:5]))
+
+
 def test_a_damaged_gzip_shard_of_scattered_members_keeps_what_is_whole(read):
     content = gzip.compress(tar_bytes(SORTED_BY_KIND) + END)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,6 +40,8 @@ class Sample:
     """Offset and size in the tar, by column, of bodies that are not read."""
     cut: frozenset[str] = frozenset()
     """Columns whose members are cut off in the tar."""
+    borders: bool = False
+    """Whether what comes right before or after one of its members in the tar cannot be read."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Unordered(Exception):
     """A key that came back after other keys: the shard must be read by its index."""
 
 
-@lru_cache(maxsize=1)  # asked twice in a row: whether to read a member, and where it belongs
+@lru_cache(maxsize=4)  # asked twice, soon after one another: whether to read a member, and where it belongs
 def split_name(name: str) -> tuple[str, str] | str:
     """Split a member's name into key and column, or say why it belongs to no sample."""
     folder, slash, rest = name.rpartition("/")
@@ -92,22 +94,24 @@ def read_samples(shard: Shard, ledger: Ledger, choice: Choice | None = None) -> 
     choice = choice or Choice()
     seen: set[int] = set()
     sample: Sample | None = None
+    wholes = _Wholes(ledger)
     with _counted(_opened(shard, choice), choice) as stream:
-        for member in walk(stream, choice.takes):
+        for member, borders in _with_borders(walk(stream, choice.takes)):
             place = _place(member, ledger)
             if place is None:
                 continue
             key, column = place
             if sample is None or key != sample.key:
-                if sample is not None and _is_whole(sample, ledger):
+                if sample is not None and wholes.have(sample):
                     yield sample
                 if hash(key) in seen:
                     raise Unordered
                 # Hashes, not keys: a clash only means that the shard is read by its index.
                 seen.add(hash(key))
                 sample = Sample(key, _start(member))
+            sample.borders |= borders
             _add(sample, column, member, ledger)
-    if sample is not None and _is_whole(sample, ledger):
+    if sample is not None and wholes.have(sample):
         yield sample
 
 
@@ -115,10 +119,10 @@ def read_joined(shard: Shard, ledger: Ledger, choice: Choice | None = None) -> I
     """Yield a shard's samples by an index of its headers, members joined wherever they lie."""
     choice = choice or Choice()
     with _counted(_seekable(shard, ledger, choice), choice) as stream:
-        index = _index(stream, ledger)
+        index, wholes = _index(stream, ledger), _Wholes(ledger)
         for key in list(index):
             sample = index.pop(key)
-            if not _is_whole(sample, ledger):
+            if not wholes.have(sample):
                 continue
             for column, (offset, size) in list(sample.places.items()):
                 if not choice.leaves(column, size):
@@ -132,7 +136,7 @@ def _index(stream: Seekable, ledger: Ledger) -> dict[str, Sample]:
     index: dict[str, Sample] = {}
     joined: set[str] = set()
     previous = None
-    for member in walk(stream, lambda member: False):
+    for member, borders in _with_borders(walk(stream, lambda member: False)):
         place = _place(member, ledger)
         if place is None:
             continue
@@ -141,7 +145,9 @@ def _index(stream: Seekable, ledger: Ledger) -> dict[str, Sample]:
             joined.add(key)
             ledger.skip(key, JOINED)
         previous = key
-        _add(index.setdefault(key, Sample(key, _start(member))), column, member, ledger)
+        sample = index.setdefault(key, Sample(key, _start(member)))
+        sample.borders |= borders
+        _add(sample, column, member, ledger)
     return index
 
 
@@ -205,10 +211,35 @@ def _start(member: Member | Lost) -> int:
     return member.offset if isinstance(member, Lost) else member.header
 
 
-def _is_whole(sample: Sample, ledger: Ledger) -> bool:
-    if sample.cut and (sample.members or sample.places):
-        ledger.skip(sample.key, CUT)
-    return not sample.cut
+def _with_borders(found: Iterator[Member | Lost]) -> Iterator[tuple[Member | Lost, bool]]:
+    """Yield what a tar holds, each with whether what comes right before or after it cannot be read."""
+    after_loss, this = False, next(found, None)
+    while this is not None:
+        following = next(found, None)
+        yield this, after_loss or isinstance(following, Lost)
+        after_loss, this = isinstance(this, Lost), following
+
+
+class _Wholes:
+    """Which samples of a shard have all their members, as they come one after the other."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._usual: Set[str] = frozenset()
+
+    def have(self, sample: Sample) -> bool:
+        """Tell whether a sample is whole, or account for it.
+
+        Beside what cannot be read, the end of the shard where it has no end marker included, a sample that
+        has fewer members than the one before it may have lost some.
+        """
+        columns = sample.members.keys() | sample.places.keys()
+        is_cut = bool(sample.cut) or (sample.borders and columns < self._usual)
+        if not is_cut:
+            self._usual = columns
+        elif columns:
+            self._ledger.skip(sample.key, CUT)
+        return not is_cut
 
 
 def _add(sample: Sample, column: str, member: Member | Lost, ledger: Ledger) -> None:
