@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 import laketag
-from laketag.errors import BadSQL, ColumnError, TrainingError
+from laketag.errors import BadSQL, ColumnError, StoreError, TrainingError
 from laketag.training.epochs import Worker
 from loops import as_list, number_of
 from programs import environment, picture
@@ -72,6 +73,17 @@ def test_rows_come_once_in_the_order_of_the_dataset(uri):
     assert list(dataset) == list(range(ROWS))
     assert list(dataset) == list(range(ROWS))
     assert dataset.rows == ROWS
+
+
+def test_a_version_that_was_cleaned_away_ends_the_pass_in_one_line(uri, tmp_path):
+    dataset = numbers(str(shutil.copytree(uri, tmp_path / "dataset")))
+    assert dataset.rows == ROWS
+    shutil.rmtree(tmp_path / "dataset" / "data")
+
+    with pytest.raises(StoreError, match="dataset cannot be read or written") as raised:
+        list(dataset)
+
+    assert "\n" not in str(raised.value)
 
 
 def test_where_and_columns_choose_and_types_are_what_collating_takes(uri):

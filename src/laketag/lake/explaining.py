@@ -45,10 +45,21 @@ def explaining(function: Callable[P, R]) -> Callable[P, R]:
             if name in kwargs and not isinstance(kwargs[name], kind):
                 given = type(kwargs[name]).__name__
                 raise WrongUsage(f"{name} is a {given}; give laketag.{kind.__name__}(...), or leave it out")
-        with explained(uri, stages=False), files_explained(uri):
+        with all_explained(uri):
             return function(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def all_explained(uri: str) -> Iterator[None]:
+    """Turn what a disk or a store refuses into one line.
+
+    Raises:
+        StoreError: instead of its error.
+    """
+    with explained(uri, stages=False), files_explained(uri):
+        yield
 
 
 @contextmanager

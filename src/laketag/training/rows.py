@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from laketag.errors import TrainingError
 from laketag.lake.dataset import IMAGE_NAMES, is_image_like, open_dataset, require_columns
+from laketag.lake.explaining import all_explained
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY
@@ -88,13 +89,15 @@ class Reader:
     @cached_property
     def addresses(self) -> npt.NDArray[np.int64]:
         """List where the selected rows lie, in the dataset's order."""
-        return live_addresses(self.dataset, [], self.rows.where)
+        with all_explained(self.rows.location.uri):
+            return live_addresses(self.dataset, [], self.rows.where)
 
     def read(self, places: Places) -> Iterator[dict[str, Any]]:
         """Yield rows in the order asked for; the next are read while these are used.
 
         Raises:
             TrainingError: an image cannot be decoded.
+            StoreError: the store fails, or the version was cleaned away.
         """
         step = max(1, min(_READ_ROWS, _READ_BYTES // max(1, row_bytes(self.dataset))))
         pieces = [places[at : at + step] for at in range(0, len(places), step)]
@@ -110,7 +113,8 @@ class Reader:
 
     def _fetch(self, places: Places) -> pa.Table:
         columns = [*self.rows.columns, *([KEY] if self._tells_key else [])]
-        return fetch(self.dataset, self.addresses[places], columns)
+        with all_explained(self.rows.location.uri):
+            return fetch(self.dataset, self.addresses[places], columns)
 
     @cached_property
     def _tells_key(self) -> bool:

@@ -8,6 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from laketag.errors import TrainingError
+from laketag.lake.explaining import all_explained
 from laketag.lake.location import Location
 from laketag.training.epochs import Order, Share
 from laketag.training.passes import Plan, made, torch
@@ -64,11 +65,12 @@ def torch_dataset(uri: str | PathLike[str], **options: Unpack[Options]) -> Itera
         ColumnError: there is no such column.
         BadSQL: Lance cannot run the filter.
         TrainingError: the options do not make sense.
+        StoreError: the store fails.
     """
     asked = _Asked(**options)
-    rows = Rows.of(
-        Location.of(uri, asked.storage_options), asked.at, asked.where, asked.columns, asked.decode
-    )
+    location = Location.of(uri, asked.storage_options)
+    with all_explained(location.uri):
+        rows = Rows.of(location, asked.at, asked.where, asked.columns, asked.decode)
     share = Share(*_place(asked.rank, asked.world_size), asked.even)
     plan = Plan(
         rows, Order(asked.shuffle, asked.seed), share, asked.batch_size, asked.transform, asked.collate
