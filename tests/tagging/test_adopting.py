@@ -12,12 +12,12 @@ import lance
 import pyarrow as pa
 import pytest
 
-from datasets import image, make
-from fakes import ByteLength, DigestLabel, FakeModel, SlowTagger
+from datasets import image, make, table
+from fakes import ByteLength, DigestLabel, FailsAtFirst, FakeModel, SlowTagger
 from here import adopt, tag
 from laketag.engines.local import Local
 from laketag.engines.protocol import Progress
-from laketag.errors import ColumnError, JobRefused
+from laketag.errors import ColumnError, JobRefused, TooManyErrors
 from laketag.lake.evolving import add_column
 from laketag.tagging.settings import Rows, TagSettings
 
@@ -296,3 +296,19 @@ def test_what_others_write_during_an_adoption_is_kept_and_no_label_is_misplaced(
         lance.dataset(uri).to_table(columns=["number", "jpg"], filter="AESTHETIC_TAG = 'ours'").to_pylist()
     )
     assert all(found[row["number"]]["AESTHETIC_SCORE"] == len(row["jpg"]) for row in lengths)
+
+
+def test_failures_that_were_staged_before_an_adoption_do_not_come_after_it(tmp_path: Path) -> None:
+    uri, tagger = str(tmp_path / "d"), FailsAtFirst(str(tmp_path))
+    make(tmp_path / "d", 8)
+    with pytest.raises(TooManyErrors):
+        tag(uri, [tagger])
+    (tmp_path / "mended").touch()
+    lance.dataset(uri).add_columns({"BYTES": "number"})
+    adopt(uri, "BYTES", tagger)
+    lance.dataset(uri).insert(table(range(8, 12)))
+
+    report = tag(uri, [tagger])
+
+    assert (report.computed, report.failed) == (4, 0)
+    assert lance.dataset(uri).count_rows("number < 8 and BYTES = number and MENDED_ERROR is null") == 8

@@ -171,17 +171,34 @@ def test_rows_that_come_while_another_makers_column_is_replaced_are_computed_nex
     assert report.computed == 1
 
 
-def test_failures_that_were_staged_before_a_recompute_do_not_come_after_it(tmp_path: Path) -> None:
+def in_slices(**settings: bool) -> list[TagSettings]:
+    return [TagSettings(slice=(k, 2), chunk_rows=4, **settings) for k in (1, 2)]
+
+
+RECOMPUTES = {
+    "of all rows": [(AGAIN, TagSettings())],
+    "of some rows": [(Rows(where="number < 4", recompute=True), TagSettings())],
+    "by slices": [(AGAIN, part) for part in in_slices()],
+    "by slices that are committed together": [
+        *((AGAIN, part) for part in in_slices(stage_only=True)),
+        (AGAIN, TagSettings(commit_only=True)),
+    ],
+}
+
+
+@pytest.mark.parametrize("how", RECOMPUTES)
+def test_failures_that_were_staged_before_a_recompute_do_not_come_after_it(tmp_path: Path, how: str) -> None:
     uri = str(tmp_path / "data")
-    make(tmp_path / "data", 8)
+    make(tmp_path / "data", 8, rows_per_fragment=4)
     tagger = FailsAtFirst(str(tmp_path))
     with pytest.raises(TooManyErrors):
         tag(uri, [tagger])
     (tmp_path / "mended").touch()
-    tag(uri, [tagger], rows=AGAIN)
+    again = sum(tag(uri, [tagger], rows=rows, settings=each).computed for rows, each in RECOMPUTES[how])
     lance.dataset(uri).insert(table(range(8, 12)))
 
     report = tag(uri, [tagger])
 
-    assert (report.computed, report.failed) == (4, 0)
+    assert (again + report.computed, report.failed) == (12, 0)
     assert lance.dataset(uri).count_rows("MENDED_ERROR is null and BYTES is not null") == 12
+    assert staged_files(tmp_path / "data") == []

@@ -18,9 +18,10 @@ from laketag.tagging.checked import Checked, incomplete, read_checked, suspects
 from laketag.tagging.compute import Compute
 from laketag.tagging.job import Job, columns_of_others, has_columns, job_of
 from laketag.tagging.moving import follow
+from laketag.tagging.outdated import outdated
 from laketag.tagging.plan import Chunk, End, chunks_of, grouped, is_in_slice
 from laketag.tagging.settings import Rows, TagSettings
-from laketag.tagging.staging import AGAIN, LABELS, Index, Staging
+from laketag.tagging.staging import AGAIN, LABELS, Index
 from laketag.tagging.task import Task
 
 if TYPE_CHECKING:
@@ -163,10 +164,9 @@ def plan(seen: Look, settings: TagSettings, *, counts_staged: bool = True) -> Ru
     """
     if not seen.has_work:
         return Run(seen)
-    dataset, jobs, compute = seen.dataset, seen.jobs, seen.compute
+    dataset, jobs = seen.dataset, seen.jobs
     staged = tuple(
-        _staged(dataset, job, compute.staging(number)) if counts_staged else Index()
-        for number, job in enumerate(jobs)
+        _staged(seen, number, settings) if counts_staged else Index() for number in range(len(jobs))
     )
     own = tuple(index.of_slice(settings.slice) for index in staged)
     # What followed a compaction may be any slice's: one that commits nothing counts it, whosever it is.
@@ -292,8 +292,16 @@ def _task(
     return replace(task, staged=staged)
 
 
-def _staged(dataset: LanceDataset, job: Job, staging: Staging) -> Index:
-    return follow(dataset, job, staging, Index.of(staging.parts()))
+def _staged(seen: Look, number: int, settings: TagSettings) -> Index:
+    """Say where the staged labels of a job lie that count; those of rows that others moved come along."""
+    dataset, job, staging = seen.dataset, seen.jobs[number], seen.compute.staging(number)
+    index = follow(dataset, job, staging, Index.of(staging.parts()))
+    if not seen.compute.labelled[number]:
+        return index
+    gone = outdated(dataset, job, staging, index.of_slice(settings.slice))
+    staging.clear(gone)
+    names = gone.names
+    return Index.of(part for part in index.parts if part.name not in names)
 
 
 def _lacks(job: Job, retry_errors: bool) -> str:
