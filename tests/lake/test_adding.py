@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import lance
 import pyarrow as pa
+import pytest
+from lance.commit import CommitConflictError
 
 from laketag.errors import CommitError
 from laketag.lake.adding import DataFileOf, NewFragment, append_fragments, create_dataset
@@ -55,3 +58,28 @@ def test_two_that_look_at_the_same_moment_do_not_both_add_their_rows(tmp_path: P
 
     assert shards(lance.dataset(location.uri)) == ["a"] * 3 + ["b"] * 3
     assert len(refused) == 1
+
+
+BUSY = "Generic S3 error: Error performing PUT http://h/b in 1ms - Server returned non-2xx status code: 503"
+
+
+@pytest.mark.parametrize(
+    "said", [CommitConflictError("commit conflict for version 2"), OSError(BUSY), RuntimeError(BUSY)]
+)
+def test_an_attempt_that_arrived_and_was_said_to_have_failed_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Exception
+) -> None:
+    location = Location.of(str(tmp_path / "data"))
+    create_dataset(location, SCHEMA, rows_of(location, "a"), {})
+    really_commit = lance.LanceDataset.commit
+
+    def commit(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        really_commit(*arguments, **options)
+        raise said
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", commit)
+
+    append_fragments(location, SCHEMA, rows_of(location, "b"), {}, lambda _: None, lambda: None)
+
+    assert shards(lance.dataset(location.uri)) == ["a"] * 3 + ["b"] * 3

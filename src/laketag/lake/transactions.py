@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from laketag.errors import CommitError
 from laketag.lake.dataset import exists, open_dataset
 from laketag.lake.location import Location
-from laketag.lake.patience import is_of_the_store, patiently
+from laketag.lake.patience import OF_LANCE, is_of_the_store, patiently
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -65,7 +65,7 @@ def commit(
                 storage_options=dict(location.storage_options),
                 **{"max_retries": 0, **options},
             )
-        except OSError:
+        except OF_LANCE:
             may_have_arrived = True
             raise
         return int(done.version)
