@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import lance
+import pyarrow as pa
 import pytest
 
 import writers
 from datasets import staged_files
-from fakes import CountingTagger, predicted, sha_of
+from fakes import ByteLength, CountingTagger, RaisesOn, predicted, sha_of
 from laketag.errors import LaketagError
 from laketag.tagging.report import TagReport
 from laketag.tagging.run import tag
@@ -251,3 +252,24 @@ def test_staged_labels_outlast_a_compaction_after_which_old_versions_are_cleaned
     assert report.computed == 0
     assert line.labels() == {image: sha_of(image) for image in line.images()}
     assert line.predicted_twice() == set()
+
+
+def test_a_run_with_new_columns_and_old_ones_is_made_pointless_in_one_line(line: Line) -> None:
+    line.tag()
+    taggers = [CountingTagger(str(line.counted)), ByteLength()]
+    engine = Here(lambda: writers.delete_everything(line.uri))
+
+    with pytest.raises(LaketagError, match="that was tagged is gone"):
+        tag(line.uri, taggers, settings=SETTINGS, engine=engine)
+
+
+def test_a_label_of_an_image_that_failed_in_another_row_moves_along(tmp_path: Path) -> None:
+    uri, tagger = str(tmp_path / "data"), RaisesOn(nth=2, folder=str(tmp_path), batch_size=1)
+    lance.write_dataset(pa.table({"jpg": pa.array([b"alike"] * 2, pa.binary()), "number": [0, 1]}), uri)
+    tag(uri, [tagger], settings=TagSettings(stage_only=True), engine=Here())
+    lance.dataset(uri).update({"number": "number + 1"})
+
+    report = tag(uri, [tagger], engine=Here())
+
+    assert (report.computed, report.failed) == (0, 0)
+    assert lance.dataset(uri).to_table(columns=["BYTES"])["BYTES"].to_pylist() == [5, 5]

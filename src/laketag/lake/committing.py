@@ -131,6 +131,8 @@ class _Commit:
         arrived = self.arrived(dataset)
         if arrived is not None:
             return arrived
+        if not fragments_of(dataset):  # every row is gone
+            return Version(dataset.version, 0, self.reserved)
         if is_late or _are_mixed(dataset, self.columns):
             self.reserved = _reserve(self.location, self.columns, self.properties) or self.reserved
             dataset = open_dataset(self.location)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from laketag.errors import DatasetError
 from laketag.lake.dataset import fragments_of, open_dataset
@@ -100,8 +101,11 @@ class Moved:
         gone = [*self.gone, *self._not_live(there)] if ranges else []
         if not any(len(table) for table in gone):
             return
-        labels = pa.concat_tables(gone).combine_chunks()
-        # The newer are last, and win.
+        found = pa.concat_tables(gone)
+        is_failed = pc.is_valid(found[self.job.error_column])
+        # The last wins: of images that are alike a label, and no failure of another row; else the newer.
+        ordered = [found.filter(is_failed), found.filter(pc.invert(is_failed))]
+        labels = pa.concat_tables(ordered).combine_chunks()
         by_digest = {digest: at for at, digest in enumerate(labels[self.job.digest_column].to_pylist())}
         for rows in ranges:
             digests = self._digests(rows)
