@@ -16,11 +16,19 @@ import lance
 import pyarrow as pa
 import pytest
 
+import here
 from datasets import image, make, staged_files
 from fakes import CountingTagger, ToldWithItsWorker, predicted
 from laketag.engines.local import Local
+from laketag.errors import WorkerLost
+from laketag.lake.location import Location
+from laketag.lake.reading import ranges_of
+from laketag.tagging import careful
+from laketag.tagging.job import job_of
+from laketag.tagging.plan import Chunk
 from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
+from laketag.tagging.staging import Staging
 
 pytestmark = pytest.mark.slow
 
@@ -188,3 +196,98 @@ def test_a_chunk_that_kills_is_still_computed_apart_after_its_worker_was_told_to
     parents = (tmp_path / "called").read_text().split()
     assert [parent == str(os.getpid()) for parent in parents] == [True, False, False]
     assert lance.dataset(str(tmp_path / "d")).count_rows("BYTES is null") == 0
+
+
+@dataclass(frozen=True)
+class NeverAlive:
+    """BYTES, if it did not end its process on every row, as a library does that the processor cannot run."""
+
+    name: ClassVar[str] = "neveralive"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("BYTES", pa.int64())])
+
+    def load(self, device: str) -> Any:
+        return self
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        os.abort()
+
+
+def test_a_model_that_dies_on_every_row_ends_the_run_before_it_has_tried_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, 8)
+    begun(str(tmp_path), NeverAlive())
+    monkeypatch.setattr(careful, "_IN_VAIN", 2)
+
+    with pytest.raises(WorkerLost, match=r"died \(SIGABRT\), on each of 3 rows that were tried alone"):
+        here.tag(str(tmp_path), [NeverAlive()])
+
+
+@dataclass(frozen=True)
+class LoadsAlone:
+    """BYTES; one row kills its process. Who loads it, and that one's parent, are a line of `loaded`."""
+
+    row: bytes
+    folder: str
+    name: ClassVar[str] = "loadsalone"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("BYTES", pa.int64())])
+
+    def load(self, device: str) -> Any:
+        with Path(self.folder, "loaded").open("a") as file:
+            file.write(f"{os.getpid()} {os.getppid()}\n")
+        return self
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        if self.row in batch:
+            os.abort()
+        return pa.record_batch([pa.array(map(len, batch), pa.int64())], schema=self.columns)
+
+
+def test_beside_a_model_that_computes_a_chunk_apart_its_parent_has_none(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=4)
+
+    tag(str(tmp_path / "d"), [LoadsAlone(image(1), str(tmp_path))])
+
+    loads = [line.split() for line in (tmp_path / "loaded").read_text().splitlines()]
+    assert all(parent not in [process for process, _ in loads[:n]] for n, (_, parent) in enumerate(loads))
+    assert lance.dataset(str(tmp_path / "d")).count_rows("BYTES is null") == 1
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """BYTES; where there is a file `broken` in the folder, whoever loads it dies."""
+
+    folder: str
+    name: ClassVar[str] = "breaks"
+    reads: ClassVar[tuple[str, ...]] = ("bytes",)
+    columns: ClassVar[pa.Schema] = pa.schema([("BYTES", pa.int64())])
+
+    def load(self, device: str) -> Any:
+        if Path(self.folder, "broken").exists():
+            os.abort()
+        return self
+
+    def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+        return pa.record_batch([pa.array(map(len, batch), pa.int64())], schema=self.columns)
+
+
+def test_a_process_that_dies_over_a_row_whose_label_is_right_costs_it_nothing(tmp_path: Path) -> None:
+    uri, tagger = str(tmp_path / "d"), Breaks(str(tmp_path))
+    make(tmp_path / "d", 4)
+    here.tag(uri, [tagger])
+    lance.dataset(uri).update({"number": "number"}, where="number = 2")
+    (tmp_path / "broken").touch()
+    begun(uri, tagger)
+
+    report = here.tag(uri, [tagger])
+
+    assert (report.computed, report.failed, report.version_after) == (0, 0, report.version_before)
+
+
+def begun(uri: str, tagger: Any) -> None:
+    """Leave what a process leaves that dies over the rows of a small dataset."""
+    job = job_of(tagger, [("bytes", "jpg")])
+    chunk = Chunk.of(ranges_of(lance.dataset(uri), job.reads))
+    Staging(Location.of(uri), job.digest).begin(chunk)

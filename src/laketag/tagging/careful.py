@@ -19,6 +19,9 @@ from laketag.tagging.labelling import Labelling
 from laketag.tagging.plan import Chunk
 from laketag.tagging.task import Wanted
 
+_IN_VAIN = 16
+"""So many rows that kill their process one after the other, and none that does not: it is not the rows."""
+
 
 @dataclass(frozen=True)
 class LabelRows:
@@ -56,7 +59,8 @@ def _in_pieces(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
     """Label the rows in a process; whenever it dies, in another one, which gets what killed it in halves.
 
     Raises:
-        DeviceLost: whatever the row.
+        DeviceLost: on the first two rows that were tried alone, and none went well.
+        WorkerLost: it died on the first seventeen, and none went well.
     """
     found: list[list[Labels]] = []
     failed = 0
@@ -75,8 +79,8 @@ def _in_pieces(label: LabelRows, wanted: Wanted) -> list[list[Labels]]:
             if len(guilty.addresses) > 1:
                 waiting.extendleft(reversed(_halves(guilty)))
                 continue
-            if isinstance(lost, DeviceLost) and failed == len(found) > 0:
-                raise  # one row after the other, and none that went well: it is not the rows
+            if failed == len(found) >= (1 if isinstance(lost, DeviceLost) else _IN_VAIN):
+                raise type(lost)(f"{lost}, on each of {failed + 1} rows that were tried alone") from lost
             found.append(_failed(label, guilty, lost))
             failed += 1
     return found
@@ -89,12 +93,13 @@ def _halves(wanted: Wanted) -> list[Wanted]:
 
 def _failed(label: LabelRows, wanted: Wanted, lost: WorkerLost | DeviceLost) -> list[Labels]:
     dataset = open_dataset(label.labelling.location, label.labelling.version)
-    (row,) = label.labelling.rows(dataset, label.chunk, wanted)
-    takers = range(len(wanted.by_job)) if row.wanted_by is None else row.wanted_by
-    return [
-        _failure(job.tagger, row, str(lost)) if number in takers else _nothing(job.tagger)
-        for number, job in enumerate(label.labelling.jobs)
-    ]
+    for row in label.labelling.rows(dataset, label.chunk, wanted):
+        takers = range(len(wanted.by_job)) if row.wanted_by is None else row.wanted_by
+        return [
+            _failure(job.tagger, row, str(lost)) if number in takers else _nothing(job.tagger)
+            for number, job in enumerate(label.labelling.jobs)
+        ]
+    return []  # the labels that it has are right: it was not read for the model
 
 
 def _failure(tagger: Tagger, row: Row, reason: str) -> Labels:

@@ -18,7 +18,7 @@ from laketag.engines import stopping
 from laketag.errors import DeviceLost
 from laketag.lake.patience import explained
 from laketag.lake.reading import scan
-from laketag.taggers.rows import Labels, Row
+from laketag.taggers.rows import Labels, Row, Stats
 from laketag.tagging.careful import carefully
 from laketag.tagging.job import Job
 from laketag.tagging.labelling import Labelling, dataset_at
@@ -47,27 +47,35 @@ class Compute(Labelling):
         dataset.io_stats_incremental()
         begun = self.staging(0).begun()
         work = self._resumed(dataset, task)
-        pipeline = self.pipeline()
-        before = replace(pipeline.stats)
         try:
-            new = work.chunks([chunk for chunk in task.chunks if chunk.key not in begun])
-            work.stage_beside(pipeline.run(new, most_seconds=_STAGE_SECONDS))
+            # First: a process that has no model yet leaves its device to the one that computes them.
             for chunk in task.chunks:
                 if chunk.key in begun and not stopping.requested():
                     labels = carefully(self, chunk, work.wanted(chunk))
                     if not stopping.requested():  # else it may have been cut, and is no less dangerous
                         work.markers[chunk.key] = begun[chunk.key]
                     work.stage(chunk, labels)
+            stats = self._stage_new(work, [chunk for chunk in task.chunks if chunk.key not in begun])
+        finally:
+            work.end()
+        done = work.done(dataset.io_stats_incremental().read_bytes)
+        return replace(done, stats=stats)
+
+    def _stage_new(self, work: Work, chunks: list[Chunk]) -> Stats:
+        """Compute chunks in this process; returns where its time went."""
+        if not chunks or stopping.requested():
+            return Stats()
+        pipeline = self.pipeline()
+        before = replace(pipeline.stats)
+        try:
+            work.stage_beside(pipeline.run(work.chunks(chunks), most_seconds=_STAGE_SECONDS))
         except DeviceLost:
             if pipeline.stats.predicted:  # else it is the model, or the card, and not a row
                 # As where a row kills the process: another gets the task, and finds these chunks marked.
                 work.markers.clear()
                 stopping.request()
             raise
-        finally:
-            work.end()
-        done = work.done(dataset.io_stats_incremental().read_bytes)
-        return replace(done, stats=pipeline.stats.since(before))
+        return pipeline.stats.since(before)
 
     def _resumed(self, dataset: LanceDataset, task: Task) -> Work:
         """Begin a task, with what an attempt that died, or was stopped, has staged of it since its plan."""
