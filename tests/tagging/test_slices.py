@@ -15,7 +15,7 @@ import lance
 import pytest
 
 from datasets import labels, make, right_label, staged_files
-from fakes import CountingTagger, DigestLabel, predicted
+from fakes import CountingTagger, DigestLabel, FailsAtFirst, predicted
 from here import tag
 from laketag.errors import JobRefused, WrongUsage
 from laketag.lake.lease import Lease, leased
@@ -24,7 +24,7 @@ from laketag.lake.showing import show
 from laketag.lake.staged import StagedFiles
 from laketag.tagging.checked import read_checked, write_checked
 from laketag.tagging.job import job_of
-from laketag.tagging.settings import TagSettings
+from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import Staging
 
 
@@ -92,6 +92,20 @@ def test_committing_what_is_not_staged_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(JobRefused, match="nothing is staged for digestlabel"):
         tag(str(tmp_path), [DigestLabel()], settings=TagSettings(commit_only=True))
+
+
+def test_what_was_tried_again_and_staged_is_committed_though_no_row_is_missing(tmp_path: Path) -> None:
+    uri, tagger = str(tmp_path / "d"), FailsAtFirst(str(tmp_path))
+    make(tmp_path / "d", 8)
+    tag(uri, [tagger], settings=TagSettings(max_error_rate=1.0))
+    (tmp_path / "mended").touch()
+    tag(uri, [tagger], rows=Rows(retry_errors=True), settings=TagSettings(stage_only=True))
+
+    report = tag(uri, [tagger], settings=TagSettings(commit_only=True))
+    again = tag(uri, [tagger], settings=TagSettings(commit_only=True))
+
+    assert (report.staged, report.failed, again.version_after) == (8, 0, report.version_after)
+    assert lance.dataset(uri).count_rows("MENDED_ERROR is null and BYTES is not null") == 8
 
 
 def test_a_second_run_of_the_same_job_is_refused_and_told_who_works(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def plan(seen: Look, settings: TagSettings, *, counts_staged: bool = True) -> Ru
         settings: the size of chunks, and the slice.
         counts_staged: whether what a broken run left is looked for; without it, it is to be done again.
     """
-    if not seen.has_work:
+    if not seen.has_work and not (settings.commit_only and counts_staged):
         return Run(seen)
     dataset, jobs = seen.dataset, seen.jobs
     staged = tuple(

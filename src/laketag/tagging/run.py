@@ -25,7 +25,7 @@ from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute
 from laketag.tagging.holding import leased_jobs
 from laketag.tagging.job import ADOPTED_FROM
-from laketag.tagging.preparing import Run, jobs_of, look, plan
+from laketag.tagging.preparing import Look, Run, jobs_of, look, plan
 from laketag.tagging.report import TagReport
 from laketag.tagging.sampling import estimate
 from laketag.tagging.settings import Rows, TagSettings
@@ -78,7 +78,7 @@ def tag(
     dataset = open_dataset(location)
     todo = jobs_of(dataset.schema, found, rows, settings)
     seen = look(location, dataset, todo, rows=rows, settings=settings)
-    if settings.dry_run or not seen.has_work:
+    if settings.dry_run or not (seen.has_work or (settings.commit_only and _has_staged(seen))):
         run = plan(seen, settings, counts_staged=False)
         report = _report(UnderWay(run, settings), started)
         return _with_estimate(report, run, engine, settings.price_per_hour) if run.tasks else report
@@ -96,6 +96,11 @@ def tag(
         if run.tasks:
             _work(under_way, engine)
     return replace(_report(under_way, started), tars=tars if under_way.total.computed else 0)
+
+
+def _has_staged(seen: Look) -> bool:
+    """Whether something is staged: rows that were tried again are missing to a run that tries none again."""
+    return any(seen.compute.staging(number).rows_staged() for number in range(len(seen.jobs)))
 
 
 def _work(under_way: UnderWay, engine: Engine) -> None:
