@@ -121,11 +121,15 @@ def test_of_two_staged_labels_of_a_row_the_newer_is_committed(tmp_path: Path, is
     assert [row["MENDED_DIGEST"] for row in rows] == [*digests, None]
 
 
-def test_rows_that_a_compaction_moved_count_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_updated", [False, True], ids=["a compaction", "an update"])
+def test_rows_that_others_moved_count_once(tmp_path: Path, is_updated: bool) -> None:
     uri, tagger = str(tmp_path / "d"), RaisesOn(b"image 7 ")
     make(tmp_path / "d", rows=60, rows_per_fragment=20)
     tag(uri, [tagger], settings=TagSettings(stage_only=True))
-    lance.dataset(uri).optimize.compact_files()
+    if is_updated:
+        lance.dataset(uri).update({"number": "number"}, where="number between 5 and 9")
+    else:
+        lance.dataset(uri).optimize.compact_files()
 
     report = tag(uri, [tagger])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ from laketag.errors import JobRefused, TooManyErrors
 from laketag.lake import sql
 from laketag.lake.changing import change
 from laketag.lake.committing import commit_columns
-from laketag.lake.dataset import open_dataset
-from laketag.lake.reading import ranges_of
+from laketag.lake.dataset import fragments_of, open_dataset
+from laketag.lake.reading import live_addresses, ranges_of, whole
 from laketag.lake.session import many
 from laketag.lake.transactions import COLUMNS_KEY, JOB_KEY, ROWS_KEY
 from laketag.tagging.assembly import Assembly, StagedJob
@@ -178,15 +179,11 @@ def _judged(
         TooManyErrors: more failed than may.
     """
     counts: Counter[tuple[str, str]] = Counter()
-    failed = rows = 0
-    unclear: list[Place] = []
-    for place in _by_place(dataset, staged):
-        told = _rows_told(place)
-        rows += told or 0
-        if told is None:
-            unclear.append(place)
-    places = list(neighbours(unclear, lambda place: chain(*(parts for _, parts in place))))
-    for each in many(staged[0].staging.location, _counts, places):
+    failed = 0
+    thinned = frozenset(each.id for each in fragments_of(dataset) if each.num_deletions)
+    rows, unclear = _told(dataset, staged, thinned)
+    places = list(neighbours(unclear, lambda each: chain(*(parts for _, parts in each[1]))))
+    for each in many(staged[0].staging.location, partial(_counts, dataset, thinned), places):
         count_reasons(counts, each[0])
         failed += each[1]
         rows += each[2]
@@ -205,6 +202,24 @@ def _judged(
     return errors, failed, rows
 
 
+def _told(
+    dataset: LanceDataset, staged: Sequence[StagedJob], thinned: frozenset[int]
+) -> tuple[int, list[tuple[int, Place]]]:
+    """Count the rows of places that need no look, and list the others, each with its fragment.
+
+    Of what was staged in an earlier version, rows may be gone, or have moved, where some are deleted.
+    """
+    rows = 0
+    unclear: list[tuple[int, Place]] = []
+    for fragment, place in _by_place(dataset, staged).items():
+        is_older = any(part.version < dataset.version for _, parts in place for part in parts)
+        told = None if is_older and fragment in thinned else _rows_told(place)
+        rows += told or 0
+        if told is None:
+            unclear.append((fragment, place))
+    return rows, unclear
+
+
 def _rows_told(place: Place) -> int | None:
     """Count a place's rows from what its parts tell; None where some failed, or where that takes a look."""
     spans = {tuple(sorted((p.start, p.stop, p.rows, p.failed) for p in parts)) for _, parts in place}
@@ -218,17 +233,20 @@ def _rows_told(place: Place) -> int | None:
     return sum(rows for _, _, rows, _ in parts)
 
 
-def _counts(places: Sequence[Place]) -> tuple[Counter[tuple[str, str]], int, int]:
+def _counts(
+    dataset: LanceDataset, thinned: frozenset[int], places: Sequence[tuple[int, Place]]
+) -> tuple[Counter[tuple[str, str]], int, int]:
     """Count the reasons at some places, the rows that failed there, and all rows."""
     counts: Counter[tuple[str, str]] = Counter()
     failed = rows = 0
     readers: dict[str, Reader] = {}
-    for place in places:
+    for fragment, place in places:
+        live = live_addresses(dataset, [whole(dataset, fragment)]) if fragment in thinned else None
         labelled: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
         failed_here: set[int] = set()
         for one, parts in place:
             reader = readers.setdefault(one.job.digest, Reader(one.staging, [one.job.error_column]))
-            offsets, reasons = _latest(one.job, reader, parts)
+            offsets, reasons = _latest(one.job, reader, parts, live)
             labelled = np.union1d(labelled, offsets)
             counts.update((one.job.name, reason) for reason in reasons.values())
             failed_here.update(reasons)
@@ -237,8 +255,8 @@ def _counts(places: Sequence[Place]) -> tuple[Counter[tuple[str, str]], int, int
     return counts, failed, rows
 
 
-def _by_place(dataset: LanceDataset, staged: Sequence[StagedJob]) -> Iterable[Place]:
-    """Bring together what jobs staged for the same rows, whatever columns each of them reads.
+def _by_place(dataset: LanceDataset, staged: Sequence[StagedJob]) -> dict[int, Place]:
+    """Bring together what jobs staged for the same rows of a fragment, whatever columns each of them reads.
 
     Of rows that were moved, what is staged for where they lay before is left out.
     """
@@ -248,7 +266,7 @@ def _by_place(dataset: LanceDataset, staged: Sequence[StagedJob]) -> Iterable[Pl
         for source, parts in one.index.by_source.items():
             if source in fragments:
                 places.setdefault(fragments[source], []).append((one, parts))
-    return places.values()
+    return places
 
 
 def _has_labels(dataset: LanceDataset, one: StagedJob) -> bool:
@@ -265,7 +283,9 @@ def _counted(counts: Counter[tuple[str, str]]) -> tuple[ErrorCount, ...]:
     return tuple(ErrorCount(tagger, reason, rows) for (tagger, reason), rows in counts.most_common())
 
 
-def _latest(job: Job, reader: Reader, parts: Sequence[Part]) -> tuple[npt.NDArray[np.uint32], dict[int, str]]:
+def _latest(
+    job: Job, reader: Reader, parts: Sequence[Part], live: npt.NDArray[np.int64] | None
+) -> tuple[npt.NDArray[np.uint32], dict[int, str]]:
     """Give the rows of a source that have staged labels, and the reasons of those that failed.
 
     Of two labels of a row, the newer one counts, as it does in what is committed.
@@ -279,7 +299,11 @@ def _latest(job: Job, reader: Reader, parts: Sequence[Part]) -> tuple[npt.NDArra
                 del reasons[offset]
         bad = table.filter(pc.is_valid(table[job.error_column]))
         reasons.update(zip(bad[OFFSET].to_pylist(), bad[job.error_column].to_pylist(), strict=True))
-    return np.concatenate(offsets), reasons
+    found = np.concatenate(offsets)
+    if live is not None:
+        found = found[np.isin(found, live & 0xFFFFFFFF)]
+        reasons = {offset: reasons[offset] for offset in reasons.keys() & set(found.tolist())}
+    return found, reasons
 
 
 def _properties(run: Run, rows: int) -> dict[str, str]:
