@@ -18,7 +18,7 @@ from laketag.engines import local
 from laketag.engines.answering import packed
 from laketag.engines.local import Local
 from laketag.engines.protocol import Workers
-from laketag.errors import EngineError
+from laketag.errors import EngineError, WorkerLost
 
 LONG = 8 << 20
 """Bytes: more than a socket takes, so that a worker waits for the driver in the middle of its answer."""
@@ -60,6 +60,13 @@ def test_ctrl_c_is_not_for_a_worker_from_its_first_moment_on() -> None:
     assert worker.process.wait(20) == 0
 
 
+def test_a_task_is_given_out_as_often_as_it_may_be_tried(tmp_path: Path) -> None:
+    with pytest.raises(WorkerLost, match="SIGKILL"):
+        list(Local(1, tries=2).run(DiesAlways(str(tmp_path)), [0]))
+
+    assert (tmp_path / "tried").read_text() == "xx"
+
+
 @pytest.fixture
 def few_files() -> Iterator[None]:
     """Let this process open hardly any files more than it has."""
@@ -77,6 +84,18 @@ def test_a_worker_that_cannot_be_started_is_said_to_be_one() -> None:
         EngineError, match=r"worker \d+ cannot be started \(Too many open files\): give fewer"
     ):
         list(Local(20).run(str, range(20)))
+
+
+@dataclass(frozen=True)
+class DiesAlways:
+    """Kills its worker, and leaves an x for it."""
+
+    folder: str
+
+    def __call__(self, task: int) -> None:
+        with Path(self.folder, "tried").open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(frozen=True)
