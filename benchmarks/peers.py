@@ -1,11 +1,12 @@
 """Other ways to add a label column to a Lance dataset, against laketag: what each takes, how each bears up.
 
-python benchmarks/peers.py [--long] [--images 10000] [--rows 1000] [--outcomes 4] [--rounds 2]
+python benchmarks/peers.py [--long] [--images 10000] [--rows 1000] [--outcomes 4] [--engines 2]
+                          [--rounds 4]
 
 Each peer is a program of its own in `programs/`, as its documentation has it, in an environment of its own
 (the two of Ray Data share one), which is made here when it is not there. All have the same rows, models and
-cores; the photographs are dealt out to some rounds, in each of which every peer has its turn. An outcome is
-what a run left behind: every row and label of it was checked.
+cores; the photographs are dealt out to some rounds, in each of which every peer has its turn, and laketag on
+Ray and on Spark as well. An outcome is what a run left behind: every row and label of it was checked.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ import bars
 import bench
 import lance
 import samples
-from trials import CPU, PEERS, SECONDS, Peer, Trial, photographed, ratio, reason, told
+from trials import CPU, ENGINES, PEERS, SECONDS, Peer, Trial, photographed, ratio, reason, told
+
+ON_ENGINES = [
+    Peer(f"laketag on {engine}", "laketag_tag", arguments=(engine, "1", "2")) for engine in ENGINES[1:]
+]
 
 
 def appended(trial: Trial) -> str:
@@ -141,13 +146,18 @@ def timed(peer: Peer, folder: Path, rows: int) -> dict[str, Any]:
 
 def main() -> None:
     asked = bench.asked(
-        __doc__, images=(40, 10_000), rows=(1000, 1000), outcomes=(0, len(OUTCOMES)), rounds=(1, 2)
+        __doc__,
+        images=(40, 10_000),
+        rows=(1000, 1000),
+        outcomes=(0, len(OUTCOMES)),
+        engines=(0, 2),
+        rounds=(1, 4),
     )
     for peer in PEERS:
         peer.python()
     folder = Path(tempfile.mkdtemp(prefix="laketag-bench-"))
     figures: dict[str, Any] = {"images": asked.images, "rows": asked.rows, "rounds": asked.rounds}
-    sides = [(peer, asked.images) for peer in PEERS]
+    sides = (*PEERS, *ON_ENGINES[: asked.engines])
     try:
         for peer in PEERS:
             figures |= timed(peer, folder, asked.rows)
@@ -157,14 +167,15 @@ def main() -> None:
                 figures |= found
     finally:
         shutil.rmtree(folder)
-    figures |= told(sides, rounds)
+    figures |= told(sides, rounds, asked.images)
     for peer in PEERS[1:]:
         theirs, ours = (figures[f"{name}: trivial model: seconds"] for name in (peer.name, "laketag"))
         if not isinstance(theirs, str):
             figures[f"ratio {peer.name} / laketag: trivial model: seconds"] = theirs / ours
-        for unit in (SECONDS, CPU):
-            if found := ratio(rounds, peer.name, "laketag", unit):
-                figures[f"ratio {peer.name} / laketag: nsfw: {unit}"] = found
+        for name in (side.name for side in sides if side.program == "laketag_tag"):
+            for unit in (SECONDS, CPU):
+                if found := ratio(rounds, peer.name, name, unit):
+                    figures[f"ratio {peer.name} / {name}: nsfw: {unit}"] = found
     bench.finish("peers", figures, long=asked.long)
     bars.draw("peers", pictured(figures), long=asked.long)
 

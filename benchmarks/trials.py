@@ -59,6 +59,7 @@ class Peer:
         return dict(zip(numbers, scores, strict=True))
 
 
+ENGINES = ("local", "ray", "spark")
 PEERS = (
     Peer("laketag", "laketag_tag"),
     Peer("vendor's page", "ray_data_merge_columns", RAY),
@@ -136,20 +137,19 @@ Round = dict[str, float | str]
 """What one round told of each peer: a figure, or how it failed."""
 
 
-def photographed(
-    sides: Sequence[tuple[Peer, int]], folder: Path, photographs: list[bytes], rounds: int
-) -> list[Round]:
-    """Time nsfw, with each peer on so many of the photographs, in rounds.
+def photographed(peers: Sequence[Peer], folder: Path, photographs: list[bytes], rounds: int) -> list[Round]:
+    """Time nsfw, in rounds.
 
     Each round has other photographs and goes through the peers in the other direction, so that a machine
-    that grows slower meanwhile does so for all of them.
+    that grows slower meanwhile does so for all of them, where the rounds are even in number.
     """
     found: list[Round] = []
     for number in range(rounds):
+        first, end = (at * len(photographs) // rounds for at in (number, number + 1))
         one: Round = {}
-        for peer, given in sides[:: -1 if number % 2 else 1]:
-            first, end = (at * given // rounds for at in (number, number + 1))
+        for peer in peers[:: -1 if number % 2 else 1]:
             one |= _photographed(peer, folder, photographs[first:end])
+            print(f"round {number + 1} of {rounds}: {peer.name}", file=sys.stderr, flush=True)
         found.append(one)
     return found
 
@@ -172,17 +172,17 @@ def _photographed(peer: Peer, folder: Path, photographs: list[bytes]) -> Round:
     }
 
 
-def told(sides: Sequence[tuple[Peer, int]], rounds: list[Round]) -> Round:
+def told(peers: Sequence[Peer], rounds: list[Round], images: int) -> Round:
     """Give the median start-up of each peer, what it took in all rounds together, and images a second."""
     found: Round = {}
-    for peer, given in sides:
+    for peer in peers:
         for name in (START, SECONDS, CPU):
             key = f"{peer.name}: nsfw: {name}"
             values = [one[key] for one in rounds]
             failed = next((value for value in values if isinstance(value, str)), None)
             found[key] = failed or (statistics.median(values) if name == START else sum(values))
         taken = found[f"{peer.name}: nsfw: {SECONDS}"]
-        found[f"{peer.name}: nsfw: {RATE}"] = taken if isinstance(taken, str) else given / taken
+        found[f"{peer.name}: nsfw: {RATE}"] = taken if isinstance(taken, str) else images / taken
     return found
 
 

@@ -124,34 +124,34 @@ def test_sides_have_their_turns_in_rounds_with_photographs_of_their_own(
 
     def timed(peer: trials.Peer, _: Path, photographs: list[bytes]) -> trials.Round:
         turns.append((peer.name, photographs))
-        taken = float(sum(map(int, photographs)))
+        taken = float(sum(map(int, photographs))) * (1 if peer is one else 2)
         return {f"{peer.name}: nsfw: {name}": taken for name in (trials.START, trials.SECONDS, trials.CPU)}
 
     monkeypatch.setattr(trials, "_photographed", timed)
-    sides = [(one, 5), (other, 3)]
-    rounds = trials.photographed(sides, tmp_path, [b"1", b"2", b"3", b"4", b"5"], rounds=2)
-    told = trials.told(sides, rounds)
+    peers = [one, other]
+    rounds = trials.photographed(peers, tmp_path, [b"1", b"2", b"3", b"4", b"5"], rounds=2)
+    told = trials.told(peers, rounds, 5)
 
     assert turns == [
         ("one", [b"1", b"2"]),
-        ("other", [b"1"]),
-        ("other", [b"2", b"3"]),
+        ("other", [b"1", b"2"]),
+        ("other", [b"3", b"4", b"5"]),
         ("one", [b"3", b"4", b"5"]),
     ]
     assert told[f"one: nsfw: {trials.SECONDS}"] == 15
     assert told[f"one: nsfw: {trials.START}"] == 7.5
-    assert told[f"other: nsfw: {trials.RATE}"] == 3 / 6
-    assert trials.ratio(rounds, "one", "other", trials.CPU) == (3 / 1 + 12 / 5) / 2
+    assert told[f"other: nsfw: {trials.RATE}"] == 5 / 30
+    assert trials.ratio(rounds, "one", "other", trials.CPU) == (3 / 6 + 12 / 24) / 2
 
 
 def test_a_side_that_fails_in_a_round_has_words_for_a_figure() -> None:
-    sides = [(trials.PEERS[0], 10)]
+    peers = [trials.PEERS[0]]
     rounds = [
         {f"laketag: nsfw: {name}": value for name in (trials.START, trials.SECONDS, trials.CPU)}
         for value in (1.0, "fails (OSError: no room)")
     ]
 
-    assert set(trials.told(sides, rounds).values()) == {"fails (OSError: no room)"}
+    assert set(trials.told(peers, rounds, 10).values()) == {"fails (OSError: no room)"}
     assert trials.ratio(rounds, "laketag", "laketag", trials.SECONDS) is None
 
 
