@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -121,8 +122,9 @@ def free_ports(number: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
+@functools.cache
 def client(store: Store) -> Any:
-    """Make a boto3 client for what only an administrator does."""
+    """Give a boto3 client for what only an administrator does; to make one takes longer than what it does."""
     import boto3
     from botocore.config import Config
 
