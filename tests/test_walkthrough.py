@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,21 @@ def test_the_commands_are_printed_as_one_can_type_them(shown: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_demo_replaces_the_first_only_while_nothing_was_added(shown: Any, tmp_path: Path) -> None:
+def test_a_second_demo_replaces_the_first_only_while_nothing_was_added(
+    shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = shutil.copytree(shown.report.folder, tmp_path / "demo")
+    steps = walkthrough._steps  # of which the import is enough: it needs the place
+    monkeypatch.setattr(walkthrough, "_steps", lambda *where: islice(steps(*where), 1))
     with (tmp_path / "output.txt").open("w") as out:
         report = laketag.demo(folder, out=out)
-    laketag.add_column(report.uri, "MINE", "BRIGHTNESS * 2")
+    replaced = laketag.show(report.uri)
+    laketag.add_column(report.uri, "MINE", "width * 2")
 
     with pytest.raises(laketag.LaketagError, match=r"changed since the demo made it.*another folder"):
         laketag.demo(folder)
 
+    assert (replaced.version, replaced.rows) == (1, laketag.show(shown.report.uri).rows)
     assert "MINE" in [column.name for column in laketag.show(report.uri).columns]
 
 
