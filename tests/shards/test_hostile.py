@@ -121,11 +121,11 @@ def test_a_json_of_a_hundred_megabytes_is_kept_in_bounded_memory(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_million_tiny_members_are_walked_in_bounded_memory(tmp_path):
+def test_many_tiny_members_are_walked_in_bounded_memory(tmp_path):
     path = tmp_path / "a.tar"
     with gzip.open(path, "wb", compresslevel=1) as file:
         block = b"".join(header(b"%d.jpg" % i) for i in range(1000))
-        for _ in range(1000):
+        for _ in range(250):
             file.write(block)
         file.write(END)
 
@@ -144,5 +144,5 @@ def test_a_million_tiny_members_are_walked_in_bounded_memory(tmp_path):
     )
 
     found, grown = map(int, done.stdout.split())
-    assert found == 1_000_000
-    assert grown < 32 << 10  # in kilobytes
+    assert found == 250_000
+    assert grown < 6 << 10  # in kilobytes: far less than what each member would take
