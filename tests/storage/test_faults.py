@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,19 +122,21 @@ def minute(store: Store) -> Iterator[Minute]:
             process.kill()  # where the test that waits for it was not asked for
 
 
+@pytest.fixture(scope="module")
+def bad_seconds(request: pytest.FixtureRequest, store: Store) -> Iterator[dict[str, Future[None]]]:
+    """All kinds of them at once, since most of the time they wait; by their kind."""
+    seconds = request.config.getoption("--fault-seconds")
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        yield {
+            kind: pool.submit(fail_in_each_step, store, f"s3://{BUCKET}/bad-{kind}/dataset", kind, seconds)
+            for kind in KINDS
+        }
+
+
 @pytest.mark.usefixtures("minute")  # which passes meanwhile
 @pytest.mark.parametrize("kind", KINDS)
-def test_some_bad_seconds_in_any_step_do_no_harm(request, store, uri, kind):
-    fail_in_each_step(store, uri, kind, request.config.getoption("--fault-seconds"))
-
-
-def test_a_minute_without_a_store_is_outlived_and_said_once(store: Store, minute: Minute) -> None:
-    _, said = minute.process.communicate()
-
-    assert minute.process.returncode == 0
-    assert minute.proxy.failed
-    assert said.count("does not answer") == 1
-    check(store, minute.uri, 1, labelled=False)
+def test_some_bad_seconds_in_any_step_do_no_harm(bad_seconds: dict[str, Future[None]], kind: str) -> None:
+    bad_seconds[kind].result()
 
 
 @pytest.mark.parametrize("made", [True, False])
@@ -185,3 +187,12 @@ def test_credentials_that_run_out_in_mid_job_are_one_line_and_the_work_stays(tmp
     assert len(stopped.stderr.strip().splitlines()) <= 2  # the watch may say that the store does not answer
     assert 0 < json.loads(again.stdout)["computed"] < ROWS
     assert json.loads(again.stdout)["version_after"] == 2
+
+
+def test_a_minute_without_a_store_is_outlived_and_said_once(store: Store, minute: Minute) -> None:
+    _, said = minute.process.communicate()
+
+    assert minute.process.returncode == 0
+    assert minute.proxy.failed
+    assert said.count("does not answer") == 1
+    check(store, minute.uri, 1, labelled=False)
