@@ -34,6 +34,8 @@ class Proxy:
     """The request that begins it."""
     seconds: float = 0.0
     """How long it fails."""
+    requests: int = 0
+    """How many requests it fails at least, however long that takes."""
     failed: int = 0
     """Requests, or attempts to connect, that met a fault."""
     delay: float = 0.0
@@ -52,11 +54,14 @@ class Proxy:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def fail(self, kind: str, begins: bytes, seconds: float = 0.0, *, skip: int = 0) -> None:
+    def fail(
+        self, kind: str, begins: bytes, seconds: float = 0.0, *, skip: int = 0, requests: int = 0
+    ) -> None:
         """Fail from the next request that matches on, or a later one; only after another call again."""
         with self._lock:
             self._skip = skip
-            self.kind, self.begins, self.seconds = kind, re.compile(begins), seconds
+            self.kind, self.begins = kind, re.compile(begins)
+            self.seconds, self.requests = seconds, requests
             self._begun, self._until, self.failed = False, 0.0, 0
 
     def fault(self, request: bytes) -> str:
@@ -70,7 +75,8 @@ class Proxy:
                 if self.kind == "lose":
                     self.failed += 1
                     return self.kind
-            if time.monotonic() < self._until:
+            are_more = self._begun and self.failed < self.requests and _REQUEST.match(request)
+            if are_more or time.monotonic() < self._until:
                 self.failed += 1
                 return self.kind
             return ""
