@@ -51,14 +51,14 @@ def more(counts: list[Counter[str]]) -> dict[str, int]:
 def test_requests_for_a_fragment_and_for_a_chunk(store: Store, uri: str) -> None:
     staged, committed, idle, most = [], [], [], []
     with proxied(store.port) as proxy:
-        proxy.delay = 0.02
         for fragments in (40, 80):
             place = f"{uri}-{fragments}"
             rows = table(range(fragments * ROWS))
             lance.write_dataset(rows, place, storage_options=store.options, max_rows_per_file=ROWS)
             staged.append(asked(proxy, place, stage_only=True))
-            proxy.most = 0
+            proxy.delay, proxy.most = 0.02, 0  # so that requests at the same time are seen to be
             committed.append(asked(proxy, place, commit_only=True))
+            proxy.delay = 0
             most.append(proxy.most)
             idle.append(asked(proxy, place))
 
