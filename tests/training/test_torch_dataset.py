@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # else every process of a test run imports torch, which takes
     from torchdata.stateful_dataloader import StatefulDataLoader
 
 ROWS = 43
+# Else each worker of a loader imports it for seconds, as those that are spawned do.
+multiprocessing.set_forkserver_preload(["torch"])
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +58,10 @@ def flat(lists: Iterable[list[int]]) -> list[int]:
     return list(chain.from_iterable(lists))
 
 
-def spawned(dataset: Any, workers: int = 2, **options: Any) -> DataLoader[Any]:
-    return loader_of(
-        dataset, batch_size=None, num_workers=workers, multiprocessing_context="spawn", **options
-    )
+def with_workers(
+    dataset: Any, workers: int = 2, start: str = "forkserver", **options: Any
+) -> DataLoader[Any]:
+    return loader_of(dataset, batch_size=None, num_workers=workers, multiprocessing_context=start, **options)
 
 
 def loader_of(dataset: Any, **options: Any) -> DataLoader[Any]:
@@ -289,7 +292,7 @@ def test_rows_that_the_loader_batches_are_there_once(uri):
 def test_workers_give_the_batches_in_the_order_of_one_process_and_outlive_an_epoch(uri):
     options: dict[str, Any] = {"shuffle": True, "batch_size": 4, "collate": as_list}
     dataset = numbers(uri, **options)
-    loader = spawned(dataset, persistent_workers=True)
+    loader = with_workers(dataset, start="spawn", persistent_workers=True)
 
     epochs = []
     for epoch in range(3):
@@ -303,7 +306,7 @@ def test_workers_give_the_batches_in_the_order_of_one_process_and_outlive_an_epo
 def test_a_loader_with_workers_goes_on_in_mid_epoch_with_another_number_of_them(uri):
     options: dict[str, Any] = {"shuffle": True, "batch_size": 4, "collate": as_list}
     dataset = numbers(uri, **options)
-    batches = iter(spawned(dataset))
+    batches = iter(with_workers(dataset))
     taken = [next(batches) for _ in range(5)]
     with pytest.raises(TrainingError, match="only the loop knows"):
         dataset.state_dict()
@@ -312,7 +315,7 @@ def test_a_loader_with_workers_goes_on_in_mid_epoch_with_another_number_of_them(
 
     resumed = numbers(uri, **options)
     resumed.load_state_dict(state)
-    rest = list(spawned(resumed, workers=1))
+    rest = list(with_workers(resumed, workers=1))
     again = list(resumed)
 
     whole = list(numbers(uri, **options))
@@ -327,7 +330,7 @@ def test_torchdatas_own_loader_goes_on_in_mid_epoch(uri, workers):
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     def loader() -> StatefulDataLoader[Any]:
-        context = "spawn" if workers else None
+        context = "forkserver" if workers else None
         dataset = numbers(uri, shuffle=True)
         return StatefulDataLoader(dataset, batch_size=4, num_workers=workers, multiprocessing_context=context)
 
