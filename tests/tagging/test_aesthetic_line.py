@@ -155,7 +155,7 @@ def test_killed_and_resumed_its_scores_are_those_of_an_unbroken_run_to_the_bit(
 ) -> None:
     settings = laketag.TagSettings(chunk_rows=8, batch_size=3)
     tag(uri, replace(tagger, prefix="UNBROKEN"), settings=settings)
-    many = pa.concat_tables([lance.dataset(uri).to_table(columns=["__key__", "jpg"])] * 20)
+    many = pa.concat_tables([lance.dataset(uri).to_table(columns=["__key__", "jpg"])] * 8)
     lance.write_dataset(many, f"{uri}-many", max_rows_per_file=8, data_storage_version="2.2")
     for number in (signal.SIGKILL, signal.SIGTERM):
         _end_when_some_is_staged(number, f"{uri}-many", tagger)
@@ -164,7 +164,7 @@ def test_killed_and_resumed_its_scores_are_those_of_an_unbroken_run_to_the_bit(
 
     assert 0 < report.skipped < len(many)
     expected = [row["UNBROKEN_SCORE"] for row in rows(uri, "UNBROKEN_SCORE")]
-    assert [row["AESTHETIC_SCORE"] for row in rows(f"{uri}-many", "AESTHETIC_SCORE")] == expected * 20
+    assert [row["AESTHETIC_SCORE"] for row in rows(f"{uri}-many", "AESTHETIC_SCORE")] == expected * 8
 
 
 def _end_when_some_is_staged(number: signal.Signals, uri: str, tagger: Aesthetic) -> None:
