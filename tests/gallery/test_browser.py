@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 import laketag
 from hung import EVIL_CAPTION, EVIL_KEY, ROWS, hung, keys, settled, shot, total, wait_for_total
-from programs import environment
+from programs import environment, run
 
 pytestmark = pytest.mark.slow
 
@@ -282,8 +282,7 @@ def test_the_program_serves_until_it_is_interrupted(photos: str) -> None:
 
 
 def test_the_report_says_what_it_is_in_json(photos: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "laketag", "report", photos, str(tmp_path / "l.html"), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
+    done = run("report", photos, tmp_path / "l.html", "--json")
 
     told = json.loads(done.stdout)
     assert told["rows"] == ROWS

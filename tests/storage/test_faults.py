@@ -16,7 +16,7 @@ import pytest
 import laketag
 from fakes import DigestLabel, sha256_of
 from here import Here
-from programs import environment
+from programs import environment, run
 from proxy import KINDS, Proxy, proxied
 from servers import BUCKET, Store, client, flags, options
 from tars import tar_bytes
@@ -170,17 +170,17 @@ def test_an_answer_to_an_appending_commit_that_gets_lost_adds_the_rows_once(tmp_
 
 def test_credentials_that_run_out_in_mid_job_are_one_line_and_the_work_stays(tmp_path, store, uri):
     imported(store, uri)
-    tagger = f"fakes:CountingTagger?folder={tmp_path}&seconds_per_batch=0.2&batch_size=5"
-    program = [sys.executable, "-m", "laketag", "tag", uri, "--with", tagger, "--chunk-rows", "20"]
+    tagger = f"fakes:CountingTagger?folder={tmp_path}&batch_size=5&seconds_per_batch="
+    command = ("tag", uri, "--chunk-rows", "20", "--with")
     with proxied(store.port) as proxy:
         proxy.fail("expired", rb"PUT \S*/_laketag/[0-9a-f]{32}/\S*/labels/", 600.0, skip=1)
-        command = [*program, *flags("-o", through(proxy))]
-        stopped = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+        words = [*command, f"{tagger}0.2", *flags("-o", through(proxy))]
+        program = [sys.executable, "-m", "laketag", *words]
+        stopped = subprocess.run(program, env=environment(), capture_output=True, text=True, check=False)
 
-    command = [*program, "--json", *flags("-o", store.options)]
-    again = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    again = run(*command, f"{tagger}0", "--json", *flags("-o", store.options))
 
-    assert stopped.returncode == 1
+    assert (stopped.returncode, again.returncode) == (1, 0)
     assert "said 400 Bad Request" in stopped.stderr
     assert "look at the credentials" in stopped.stderr
     assert "s3cret" not in stopped.stderr
