@@ -10,8 +10,6 @@ import pytest
 
 from programs import LISTENING, Program, environment, wait_until_staged
 
-SLOW = "fakes:SlowTagger?seconds_per_batch=0.3&batch_size=1"
-
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -194,9 +192,10 @@ def test_a_stream_that_is_closed_is_no_error(imported: Path, command: str, close
 def test_a_signal_stages_the_chunk_at_hand_and_says_how_to_go_on(
     program: Program, imported: Path, number: signal.Signals, code: int
 ) -> None:
-    command = ("tag", str(imported), "--with", SLOW, "--chunk-rows", "1")
+    command = ("tag", str(imported), "--chunk-rows", "1", "--with")
+    tagger = f"fakes:CountingTagger?folder={imported.parent}&batch_size=1&seconds_per_batch="
     process = subprocess.Popen(
-        [sys.executable, "-c", LISTENING, *command],
+        [sys.executable, "-c", LISTENING, *command, f"{tagger}0.6"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -211,6 +210,6 @@ def test_a_signal_stages_the_chunk_at_hand_and_says_how_to_go_on(
     *told, line = err.splitlines()
     assert all(each.startswith("tag: ") for each in told), err  # progress, where it took its time
     assert "the same command goes on" in line
-    again = program(*command)
+    again = program(*command, f"{tagger}0")
     assert again.returncode == 0, again.stderr
     assert "version 3 -> 4" in again.stdout

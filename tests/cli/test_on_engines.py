@@ -23,7 +23,6 @@ from programs import LISTENING, Program, environment, wait_until_staged
 
 CLUSTERS = pytest.mark.parametrize("engine", ["ray", "spark"], indirect=True)
 SLOW = "fakes:SlowTagger?seconds_per_batch=0.3&batch_size=1"
-SLOWER = "fakes:SlowTagger?seconds_per_batch=1.5&batch_size=1"
 
 
 @pytest.mark.slow
@@ -81,11 +80,12 @@ def test_a_signal_to_the_driver_stages_what_is_at_hand_and_nothing_listened_outs
     name: str, options: tuple[str, ...], number: signal.Signals, code: int, program: Program, imported: Path
 ) -> None:
     places.require_ray() if name == "ray" else places.require_spark()
-    command = ("tag", str(imported), "--with", SLOWER, "--chunk-rows", "1")
+    command = ("tag", str(imported), "--workers", "2", "--chunk-rows", "1", "--with")
+    tagger = f"fakes:CountingTagger?folder={imported.parent}&batch_size=1&seconds_per_batch="
     words = (word for option in options for word in ("--engine-option", option))
     variables = {key: value for key, value in environment().items() if key not in places.LOOPBACK}
     process = subprocess.Popen(
-        [sys.executable, "-c", LISTENING, *command, "--engine", name, "--workers", "2", *words],
+        [sys.executable, "-c", LISTENING, *command, f"{tagger}1.5", "--engine", name, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -102,10 +102,10 @@ def test_a_signal_to_the_driver_stages_what_is_at_hand_and_nothing_listened_outs
     *told, line = err.splitlines()
     assert all(each.startswith("tag: ") for each in told), err  # progress, where it took its time
     assert "the same command goes on" in line
-    again = program(*command, "--workers", "2", "--json")
+    again = program(*command, f"{tagger}0", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["computed"] < 6
-    assert lance.dataset(str(imported)).count_rows("BYTES is null") == 0
+    assert lance.dataset(str(imported)).count_rows("SHA is null") == 0
 
 
 def test_engine_options_become_the_engine_s_values(tmp_path: Path) -> None:

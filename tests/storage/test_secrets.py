@@ -83,9 +83,10 @@ def test_a_full_run_leaves_no_secret_behind(tmp_path, store, uri, monkeypatch):
     with web({"/a.tar": shard}) as (address, asked):
         laketag_says("import", f"{address}/a.tar?sig={SIGNATURE}", uri)
         laketag_says("import", f"{address}/missing.tar?sig={SIGNATURE}", uri, "--append", code=1)
-    tagger = f"fakes:CountingTagger?folder={tmp_path}&seconds_per_batch=0.3&batch_size=4"
-    command = [sys.executable, "-m", "laketag", "tag", uri, "--with", tagger, "--chunk-rows", "8"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    tagger = f"fakes:CountingTagger?folder={tmp_path}&batch_size=4&seconds_per_batch="
+    command = ("tag", uri, "--chunk-rows", "8", "--with")
+    program = [sys.executable, "-m", "laketag", *command, f"{tagger}0.3"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     with process:
         while len(predicted(tmp_path)) < 16:
             assert process.poll() is None
@@ -95,7 +96,7 @@ def test_a_full_run_leaves_no_secret_behind(tmp_path, store, uri, monkeypatch):
         said.append(process.communicate()[0])
     staged = everything_under(store, uri)
     laketag_says("show", uri, "--json")
-    laketag_says("tag", uri, "--with", tagger, "--chunk-rows", "8", "--json")
+    laketag_says(*command, f"{tagger}0", "--json")
     laketag_says("versions", uri, "--json")
     laketag_says("query", uri, "--json")
     laketag_says("query", uri, "--where", "nonsense", code=1)
