@@ -69,18 +69,18 @@ def test_import_and_tag_give_the_same_bits_as_one_local_worker(
 
 
 @pytest.mark.slow
-def test_an_image_that_aborts_its_process_costs_one_row_of_a_thousand(engine: Engine, tmp_path: Path) -> None:
-    make(tmp_path / "d", 1000, rows_per_fragment=500)
-    settings = TagSettings(chunk_rows=10, batch_size=5)
+def test_an_image_that_aborts_its_process_costs_one_row_of_hundreds(engine: Engine, tmp_path: Path) -> None:
+    make(tmp_path / "d", 200, rows_per_fragment=100)
+    settings = TagSettings(chunk_rows=4, batch_size=2)
 
-    report = tag(str(tmp_path / "d"), [AbortsOn(b"image 618 ")], settings=settings, engine=engine)
+    report = tag(str(tmp_path / "d"), [AbortsOn(b"image 122 ")], settings=settings, engine=engine)
 
     rows = (
         lance.dataset(str(tmp_path / "d")).to_table(columns=["number", "BYTES", "ABORTS_ERROR"]).to_pylist()
     )
-    assert [row["number"] for row in rows if row["BYTES"] is None] == [618]
+    assert [row["number"] for row in rows if row["BYTES"] is None] == [122]
     assert [row["ABORTS_ERROR"] for row in rows if row["ABORTS_ERROR"]] == ["the worker died (SIGABRT)"]
-    assert (report.computed, report.skipped, report.failed) == (1000, 0, 1)
+    assert (report.computed, report.skipped, report.failed) == (200, 0, 1)
     assert "SIGABRT" in report.errors[0].reason
 
 
