@@ -53,7 +53,9 @@ TOGETHER = {
     "demo": r"::test_the_examples_of_a_page|/test_(readers|tutorial|walkthrough)\.py",
     "gallery": r"/gallery/",
     "stores": r"/storage/",
-    "torch": r"/training/|/test_aesthetic|/taggers/test_predicting|/shards/test_exporting",
+    "torch": r"/training/|/test_(aesthetic|exporting|fragment_by_fragment|predicting)",
+    "nodes": r"/test_two_nodes\.py",
+    "killed exports": r"/test_export_killed\.py",
 }
 """The tests that share what takes seconds to start, by their ids."""
 

@@ -17,7 +17,6 @@ from laketag.engines.protocol import Engine, Workers, unheard
 from laketag.errors import BadTagger, EngineError
 from laketag.tagging.run import tag
 from laketag.tagging.settings import TagSettings
-from siglips import encoder, head
 
 
 def test_files_that_travel_along_are_found_by_the_worker_as_they_are_now(
@@ -54,7 +53,10 @@ def test_weights_that_only_the_driver_has_are_one_line_that_names_the_worker(
     engine: Engine, tmp_path: Path
 ) -> None:
     make(tmp_path / "data", 10)
-    model, weights = encoder(tmp_path / "siglip"), head(tmp_path / "head.pth")
+    model, weights = tmp_path / "siglip", tmp_path / "head.pth"
+    model.mkdir()
+    for file in (model / "config.json", model / "model.safetensors", weights):
+        file.touch()  # they are digested, and the worker does not get so far as to read them
 
     with pytest.raises(BadTagger, match=r"there is no head at .*head\.pth") as caught:
         tag(
