@@ -150,7 +150,7 @@ def main() -> None:
         images=(40, 10_000),
         rows=(1000, 1000),
         outcomes=(0, len(OUTCOMES)),
-        engines=(0, 2),
+        engines=(0, len(ON_ENGINES)),
         rounds=(1, 4),
     )
     for peer in PEERS:

@@ -29,8 +29,9 @@ def outdated(dataset: LanceDataset, job: Job, staging: Staging, index: Index) ->
     """
     names: set[str] = set()
     reader = Reader(staging, job.states)
-    for rows in ranges_of(dataset, job.reads):
-        parts = [part for part in index.over(rows) if part.failed]
+    failing = Index.of(part for part in index.parts if part.failed)
+    for rows in ranges_of(dataset, job.reads) if failing.by_source else ():
+        parts = failing.over(rows)
         labelled = _labelled(dataset, job, rows) if parts else set()
         # A fragment without any label, as most have that are worked on, costs no look at what is staged.
         for part, table in zip(parts, reader.tables(parts), strict=True) if labelled else ():

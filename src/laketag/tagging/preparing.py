@@ -299,6 +299,8 @@ def _staged(seen: Look, number: int, settings: TagSettings) -> Index:
     if not seen.compute.labelled[number]:
         return index
     gone = outdated(dataset, job, staging, index.of_slice(settings.slice))
+    if not gone.by_source:
+        return index
     staging.clear(gone)
     names = gone.names
     return Index.of(part for part in index.parts if part.name not in names)
