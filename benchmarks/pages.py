@@ -27,7 +27,7 @@ from PIL import Image
 
 import laketag
 from laketag.gallery.app import gallery
-from laketag.gallery.hanging import Hanging
+from laketag.gallery.cached import CachedDataset
 from laketag.gallery.serving import Address, listening
 from laketag.lake.location import Location
 
@@ -134,7 +134,7 @@ def path(name: str, turn: int) -> str:
 def served(uri: str) -> Iterator[HTTPConnection]:
     """Serve a dataset, and give a connection to it."""
     with listening(Address(port=0)) as listener:
-        app = gallery(Hanging(Location.of(uri), None))
+        app = gallery(CachedDataset(Location.of(uri), None))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import expect
 
 import laketag
-from hung import EVIL_CAPTION, EVIL_KEY, ROWS, hung, keys, settled, shot, total, wait_for_total
+from galleries import EVIL_CAPTION, EVIL_KEY, ROWS, served, keys, settled, shot, total, wait_for_total
 from programs import environment, run
 
 pytestmark = pytest.mark.slow
@@ -252,7 +252,7 @@ def test_the_report_opens_from_a_file_without_a_network(chromium: Any, photos: s
 def test_a_new_version_is_there_at_the_next_look(chromium: Any, photos: str, tmp_path: Path) -> None:
     uri = str(tmp_path / "photos.lance")
     shutil.copytree(photos, uri)
-    with hung(uri) as address:
+    with served(uri) as address:
         page = chromium.new_page(base_url=address)
         page.goto("/")
         before = page.locator("[data-facet=HALF]").count()

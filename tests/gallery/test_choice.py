@@ -10,7 +10,7 @@ import pytest
 
 from laketag.errors import LaketagError
 from laketag.gallery.choice import Choice
-from laketag.gallery.hanging import Hanging
+from laketag.gallery.cached import CachedDataset
 from laketag.lake.location import Location
 
 PAIRS = [
@@ -59,7 +59,7 @@ def test_a_column_that_is_no_plain_word_is_quoted() -> None:
 def test_no_bound_chooses_what_is_no_number(tmp_path: Path, name: str, kind: pa.DataType) -> None:
     values = pa.array([0.0, 1.0, 2.0, math.nan, None], pa.float64()).cast(kind)
     lance.write_dataset(pa.table({name: values, "n": range(5)}), str(tmp_path))
-    shown = Hanging(Location.of(str(tmp_path)), None)
+    shown = CachedDataset(Location.of(str(tmp_path)), None)
 
     for pair, rows in (("min", "1"), 2), (("max", "1"), 2):
         choice = Choice.of([(f"{pair[0]}.{name}", pair[1])])

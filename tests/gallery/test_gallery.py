@@ -18,8 +18,8 @@ import pytest
 import laketag
 from datasets import STORAGES, Storage
 from datasets import make as make_dataset
-from hung import EVIL_KEY, ROWS, Ask, asked, hung
-from laketag.gallery import hanging
+from galleries import EVIL_KEY, ROWS, Ask, asked, served
+from laketag.gallery import cached
 
 
 def test_the_first_page_shows_rows_and_filters(ask: Ask) -> None:
@@ -41,9 +41,9 @@ def test_pages_together_show_every_row_once_in_order(ask: Ask) -> None:
 
 
 def test_a_row_far_down_has_its_neighbours_too(photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hanging, "FIRST", 20)
+    monkeypatch.setattr(cached, "FIRST", 20)
     found = []
-    with hung(photos) as address:
+    with served(photos) as address:
         _, text = asked(address, "/more?sort=width&offset=0")
         for place in (5, 19, 20, 50):
             [link, *_] = re.findall(r'href="(/row/[^"]*)"', text.split('class="card"')[place])
@@ -160,7 +160,7 @@ def test_a_site_that_gives_itself_our_address_is_kept_out(ask: Ask) -> None:
 
 
 def test_a_token_is_asked_for_and_leaves_the_address(photos: str) -> None:
-    with hung(photos, token="letmein", hosts=frozenset()) as address:
+    with served(photos, token="letmein", hosts=frozenset()) as address:
         refused, text = asked(address, "/row/1")
         wrong, _ = asked(address, "/?token=letmeout")
         let_in, _ = asked(address, "/?token=letmein&sort=width")
@@ -175,7 +175,7 @@ def test_a_token_is_asked_for_and_leaves_the_address(photos: str) -> None:
 
 def test_cookies_of_others_on_the_same_host_lock_nobody_out(photos: str) -> None:
     jar = {"theme": '{"dark": true}'}  # a browser keeps cookies by host, whatever the port
-    with hung(photos, "one", frozenset()) as first, hung(photos, "two", frozenset()) as second:
+    with served(photos, "one", frozenset()) as first, served(photos, "two", frozenset()) as second:
         for address, token in ((first, "one"), (second, "two")):
             let_in, _ = asked(address, f"/?token={token}")
             name, _, value = let_in.headers["set-cookie"].partition(";")[0].partition("=")
@@ -191,7 +191,7 @@ def test_rows_of_every_storage_are_shown(storage: Storage, tmp_path: Path) -> No
     make_dataset(Path(uri), 30, storage=storage, rows_per_fragment=10)
     lance.dataset(uri).delete("number = 5")
 
-    with hung(uri) as address:
+    with served(uri) as address:
         _, text = asked(address, "/?sort=number+desc")
         rows = re.findall(r'href="(/row/\d+\?[^"]*)"', text)
         _, first = asked(address, rows[0].replace("&amp;", "&"))
@@ -207,7 +207,7 @@ def test_labels_that_moved_are_shown_with_both_values(tmp_path: Path) -> None:
     before = lance.dataset(uri).version
     laketag.add_column(uri, "KIND", "case when number < 12 then 'low' else 'high' end", replace=True)
 
-    with hung(uri) as address:
+    with served(uri) as address:
         answer, text = asked(address, f"/compare?with={before}")
 
     assert answer.status == 200
@@ -224,7 +224,7 @@ def test_a_column_of_another_type_in_the_other_version_is_compared(tmp_path: Pat
     laketag.add_column(uri, "KIND", "number * 2")
     numbers = lance.dataset(uri).version
 
-    with hung(uri) as address:
+    with served(uri) as address:
         for before, after in ((words, numbers), (numbers, words)):
             answer, text = asked(address, f"/compare?with={before}&at={after}&column=KIND")
             assert answer.status == 200
@@ -234,7 +234,7 @@ def test_a_column_of_another_type_in_the_other_version_is_compared(tmp_path: Pat
 def test_a_version_that_is_cleaned_away_while_it_is_looked_at_is_a_page_that_says_so(tmp_path: Path) -> None:
     uri = str(tmp_path / "made.lance")
     make_dataset(Path(uri), 30)
-    with hung(uri) as address:
+    with served(uri) as address:
         _, text = asked(address, "/?at=1")
         [picture, *_] = re.findall(r'src="(/thumbnail/[^"]*)"', text)
         shutil.rmtree(Path(uri, "data"))
@@ -253,7 +253,7 @@ def test_a_vector_says_which_images_are_alike(tmp_path: Path, capfd: pytest.Capt
     images = pa.array([b"no image"] * 8, pa.binary())
     lance.write_dataset(pa.table({"jpg": images, "vector": vectors}), uri)
 
-    with hung(uri) as address:
+    with served(uri) as address:
         _, text = asked(address, "/alike/3")
 
     assert re.findall(r"<bdi>row (\d)</bdi>", text)[:2] in (["2", "4"], ["4", "2"])
@@ -270,7 +270,7 @@ def test_a_dataset_without_images_or_labels_is_shown(tmp_path: Path) -> None:
         pa.table({"name": ["a", None], "flag": [True, None], "nan": [float("nan"), 1.0]}), uri
     )
 
-    with hung(uri) as address:
+    with served(uri) as address:
         statuses = [asked(address, path)[0].status for path in ("/", "/row/0", "/?tag.flag=true", "/compare")]
         _, text = asked(address, "/?tag.flag=true")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from hung import ROWS, settled, total, wait_for_total
+from galleries import ROWS, settled, total, wait_for_total
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 import laketag
-from hung import hung, shot
+from galleries import served, shot
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def test_a_report_on_a_million_rows_fits_a_mail(million: str, tmp_path: Path) ->
 
 
 def test_a_browser_filters_sorts_and_pages_a_million_rows(chromium: Any, million: str) -> None:
-    with hung(million) as address:
+    with served(million) as address:
         page = chromium.new_page(base_url=address, viewport={"width": 1360, "height": 850})
         page.goto("/")
         expect(page.locator(".sum strong")).to_have_text("1,000,000")

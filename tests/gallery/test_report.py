@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import laketag
-from hung import EVIL_CAPTION, ROWS
+from galleries import EVIL_CAPTION, ROWS
 
 
 class Outline(HTMLParser):

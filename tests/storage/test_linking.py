@@ -16,7 +16,7 @@ import laketag
 from fakes import DigestLabel, sha256_of
 from here import import_, tag
 from laketag.errors import JobRefused, LinkBroken, ShardRefused
-from laketag.gallery.hanging import Hanging
+from laketag.gallery.cached import CachedDataset
 from laketag.lake.links import Link, note_links, require_links
 from laketag.lake.location import Location
 from programs import run
@@ -131,7 +131,7 @@ def test_a_tar_that_is_not_what_it_was_is_noticed(place, what):
     with pytest.raises(LinkBroken, match=f"a 1%.tar (is|was) {what}"):
         tag(place.uri, [DigestLabel()], storage_options=place.options)
     with pytest.raises(LinkBroken):
-        Hanging(Location.of(place.uri, place.options), None)
+        CachedDataset(Location.of(place.uri, place.options), None)
     options = flags("-o", place.options)
     images = run("query", place.uri, "--columns", "jpg", "--json", *options)
     keys = run("query", place.uri, "--json", *options)

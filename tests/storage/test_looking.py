@@ -9,7 +9,7 @@ import pytest
 import laketag
 from here import import_, tag
 from laketag.gallery.choice import Choice
-from laketag.gallery.hanging import Hanging
+from laketag.gallery.cached import CachedDataset
 from laketag.gallery.pages import Pages
 from laketag.lake.location import Location
 from programs import picture
@@ -27,10 +27,10 @@ def shard(folder: Path) -> str:
 def looked_at(uri: str, file: Path, options: dict[str, str]) -> tuple[int, list[bytes | None], str]:
     """Count the pictures of a report, and give some images and the first page of a gallery."""
     made = laketag.report(uri, file, storage_options=options)
-    hanging = Hanging(Location.of(uri, options), None)
-    view = hanging.view(None)
+    cached = CachedDataset(Location.of(uri, options), None)
+    view = cached.view(None)
     ids = view.choose("`__key__` in ('3', '17')", "__key__ desc").ids
-    return made.pictures, view.images(ids), Pages(hanging, "x").grid(Choice(), 0)
+    return made.pictures, view.images(ids), Pages(cached, "x").grid(Choice(), 0)
 
 
 def test_a_dataset_on_a_store_is_looked_at_as_one_in_a_folder(tmp_path: Path, store: Store, uri: str) -> None:

@@ -19,7 +19,7 @@ from laketag.errors import LaketagError
 from laketag.gallery import drawing
 from laketag.gallery.choice import Choice, whole
 from laketag.gallery.guard import Guard
-from laketag.gallery.hanging import Hanging
+from laketag.gallery.cached import CachedDataset
 from laketag.gallery.pages import Pages
 from laketag.gallery.pictures import Picture, picture
 from laketag.lake.explaining import files_explained
@@ -35,16 +35,16 @@ _BROKEN = (
 _NO_PAGE = "There is no such page, or no such row in this version."
 
 
-def gallery(hanging: Hanging, hosts: frozenset[str] = frozenset(), token: str | None = None) -> ASGIApp:
+def gallery(cached: CachedDataset, hosts: frozenset[str] = frozenset(), token: str | None = None) -> ASGIApp:
     """Make the app of a gallery.
 
     Args:
-        hanging: the dataset on show.
+        cached: the dataset on show.
         hosts: the names by which it may be called; any where empty.
         token: what a reader must show; none is asked for where None.
     """
     drawing.prepare()
-    answers = _Answers(hanging, Pages(hanging, secrets.token_hex(4)))
+    answers = _Answers(cached, Pages(cached, secrets.token_hex(4)))
     app = Starlette(
         routes=[
             Route("/", answers.page(answers.grid)),
@@ -66,7 +66,7 @@ def gallery(hanging: Hanging, hosts: frozenset[str] = frozenset(), token: str | 
 class _Answers:
     """What answers at each address. Starlette runs them in threads."""
 
-    hanging: Hanging
+    cached: CachedDataset
     pages: Pages
 
     def page(self, make: Callable[[Request], str | Response | None]) -> Callable[[Request], Response]:
@@ -86,7 +86,7 @@ class _Answers:
 
     def _explained(self) -> AbstractContextManager[None]:
         # A version may be cleaned away while one looks at it.
-        return files_explained(self.hanging.location.uri)
+        return files_explained(self.cached.location.uri)
 
     def problem(self, message: str, status: int) -> Response:
         """Say in a page what is wrong."""
@@ -111,14 +111,14 @@ class _Answers:
 
     def thumbnail(self, request: Request) -> Response:
         def small() -> Picture | None:
-            data = self.hanging.thumbnail(_part(request, "version"), _part(request, "row"))
+            data = self.cached.thumbnail(_part(request, "version"), _part(request, "row"))
             return None if data is None else Picture(data, "image/webp")
 
         return self._shown(small)
 
     def image(self, request: Request) -> Response:
         def large() -> Picture | None:
-            view = self.hanging.view(_part(request, "version"))
+            view = self.cached.view(_part(request, "version"))
             return picture(view.images([_part(request, "row")])[0])
 
         return self._shown(large)

@@ -8,7 +8,7 @@ from typing import Any
 
 from laketag.gallery import words
 from laketag.gallery.choice import Choice
-from laketag.gallery.hanging import Hanging
+from laketag.gallery.cached import CachedDataset
 from laketag.lake.browsing import RowIds
 from laketag.lake.labels import is_error
 from laketag.lake.presence import KEY
@@ -41,7 +41,7 @@ class Card:
 
 
 def cards_of(
-    hanging: Hanging,
+    cached: CachedDataset,
     choice: Choice,
     ids: Sequence[int] | RowIds,
     notes: Mapping[int, str] | None = None,
@@ -51,15 +51,15 @@ def cards_of(
     """Make the cards of some rows, in order.
 
     Args:
-        hanging: the dataset on show.
+        cached: the dataset on show.
         choice: what its marks and links are about.
         ids: the rows.
         notes: what is said of each row instead of its marks.
         stamp: part of every picture's address.
     """
-    view = hanging.view(choice.at)
+    view = cached.view(choice.at)
     names = set(view.schema.names)
-    marked = _marked(choice, hanging.scales(choice.at))
+    marked = _marked(choice, cached.scales(choice.at))
     errors = [each.name for each in view.schema if is_error(each) and each.name not in marked]
     wanted = dict.fromkeys([KEY, *_CAPTIONS, *marked, *errors])
     made = []

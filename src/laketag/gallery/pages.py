@@ -14,7 +14,7 @@ from laketag.gallery import words
 from laketag.gallery.cards import Card, caption_of, cards_of, key_of
 from laketag.gallery.choice import Choice
 from laketag.gallery.drawing import Histogram, drawn, histogram
-from laketag.gallery.hanging import Hanging
+from laketag.gallery.cached import CachedDataset
 from laketag.lake import sql
 from laketag.lake.browsing import RowIds, View
 from laketag.lake.labels import provenance
@@ -33,7 +33,7 @@ _HASH = "DHASH"
 class Pages:
     """Makes the pages of one dataset."""
 
-    hanging: Hanging
+    cached: CachedDataset
     stamp: str
     """Part of every picture's address, so that a browser never shows those of an earlier server."""
 
@@ -41,7 +41,7 @@ class Pages:
         """Show pictures, filters and histograms. A filter that cannot be run is said in the page."""
         choice = self._settled(choice)
         values = self._frame(choice) | {"error": None, "offset": offset}
-        values |= {"example": _example(self.hanging.scales(choice.at))}
+        values |= {"example": _example(self.cached.scales(choice.at))}
         try:
             values |= self._chosen(choice, offset) | {"facets": self._facets(choice)}
         except (BadSQL, ColumnError) as error:
@@ -57,7 +57,7 @@ class Pages:
     def row(self, choice: Choice, row: int) -> str | None:
         """Show an image with all columns of its row, and those beside it; None where there is no such row."""
         choice = self._settled(choice)
-        view = self.hanging.view(choice.at)
+        view = self.cached.view(choice.at)
         [found] = view.rows([row], default_columns(view.schema))
         if found is None:
             return None
@@ -77,7 +77,7 @@ class Pages:
     def alike(self, choice: Choice, row: int) -> str:
         """Show the rows that are like a row: by a vector column, or else by the hash of `quality`."""
         choice = self._settled(choice)
-        view = self.hanging.view(choice.at)
+        view = self.cached.view(choice.at)
         column = _likeness(view)
         if column is None:
             raise ColumnError(
@@ -94,11 +94,11 @@ class Pages:
         """Show two versions side by side: what changed, how a column lies in both, the rows that moved."""
         choice = self._settled(Choice(choice.at))
         after = choice.at or 0
-        numbers = [each.version for each in self.hanging.history().versions if each.version < after]
+        numbers = [each.version for each in self.cached.history().versions if each.version < after]
         before = before or (numbers[-1] if numbers else after)
-        difference = self.hanging.difference(before, after)
-        both = set(self.hanging.view(before).schema.names)
-        columns = [scale.column for scale in self.hanging.scales(after)]
+        difference = self.cached.difference(before, after)
+        both = set(self.cached.view(before).schema.names)
+        columns = [scale.column for scale in self.cached.scales(after)]
         moved = {each.column: each.moved for each in difference.labels}
         # The most telling one: whose labels moved most, or else the first label.
         chosen = (
@@ -113,9 +113,9 @@ class Pages:
     def keys(self, choice: Choice) -> Iterator[tuple[str, str]]:
         """Give key and shard of all chosen rows, in order."""
         choice = self._settled(choice)
-        view = self.hanging.view(choice.at)
+        view = self.cached.view(choice.at)
         columns = [name for name in (KEY, URL) if name in view.schema.names]
-        ids = self.hanging.chosen(choice, None).ids
+        ids = self.cached.chosen(choice, None).ids
 
         def found() -> Iterator[tuple[str, str]]:
             for start in range(0, len(ids), 5000):
@@ -127,12 +127,12 @@ class Pages:
 
     def problem(self, message: str) -> str:
         """Say in a page that something cannot be shown."""
-        return drawn("problem.html", uri=self.hanging.location.uri, message=message)
+        return drawn("problem.html", uri=self.cached.location.uri, message=message)
 
     def _settled(self, choice: Choice) -> Choice:
         """Name the version, and drop bounds that keep everything."""
-        choice = self.hanging.pinned(choice)
-        scales = {scale.column: scale for scale in self.hanging.scales(choice.at)}
+        choice = self.cached.pinned(choice)
+        scales = {scale.column: scale for scale in self.cached.scales(choice.at)}
         bounds = []
         for bound in choice.bounds:
             scale = scales.get(bound.column)
@@ -145,56 +145,56 @@ class Pages:
         return replace(choice, bounds=tuple(bounds))
 
     def _frame(self, choice: Choice) -> dict[str, Any]:
-        view = self.hanging.view(choice.at)
+        view = self.cached.view(choice.at)
         return {
-            "uri": self.hanging.location.uri,
-            "name": self.hanging.location.uri.rstrip("/").rpartition("/")[2],
+            "uri": self.cached.location.uri,
+            "name": self.cached.location.uri.rstrip("/").rpartition("/")[2],
             "choice": choice,
             "rows": view.dataset.count_rows(),
-            "versions": list(reversed(self.hanging.history().versions)),
+            "versions": list(reversed(self.cached.history().versions)),
             "sorts": [name for name in default_columns(view.schema) if can_order(view.schema.field(name))],
             "page": PAGE,
         }
 
     def _chosen(self, choice: Choice, offset: int) -> dict[str, Any]:
-        chosen = self.hanging.chosen(choice, offset + PAGE)
+        chosen = self.cached.chosen(choice, offset + PAGE)
         last = offset + PAGE
-        where = self.hanging.filter(choice)
+        where = self.cached.filter(choice)
         return {
             "cards": self._cards(choice, chosen.ids[offset:last]),
             "total": chosen.total,
             "where": where,
             "next": choice.address("/", offset=last) if chosen.total > last else None,
             "more": choice.address("/more", offset=last) if chosen.total > last else None,
-            "command": _export(self.hanging.location.uri, where, self._earlier(choice)),
+            "command": _export(self.cached.location.uri, where, self._earlier(choice)),
             "keys": choice.address("/keys.txt"),
         }
 
     def _earlier(self, choice: Choice) -> int | None:
         """Give the version, where it is not the latest."""
-        return None if choice.at == self.hanging.latest() else choice.at
+        return None if choice.at == self.cached.latest() else choice.at
 
     def _facets(self, choice: Choice) -> list[Histogram]:
-        whole = self.hanging.shapes(Choice(choice.at))
-        shapes = self.hanging.shapes(choice)
+        whole = self.cached.shapes(Choice(choice.at))
+        shapes = self.cached.shapes(choice)
         facets = [histogram(each, of) for each, of in zip(shapes, whole, strict=True)]
         return sorted(facets, key=lambda facet: facet.shape.scale.is_error)  # what went wrong comes last
 
     def _cards(
         self, choice: Choice, ids: Sequence[int] | RowIds, notes: Mapping[int, str] | None = None
     ) -> list[Card]:
-        return cards_of(self.hanging, choice, ids, notes, stamp=self.stamp)
+        return cards_of(self.cached, choice, ids, notes, stamp=self.stamp)
 
     def _beside(self, choice: Choice, row: int) -> dict[str, Any]:
         """Find what comes before and after a row in the order that it was found in."""
         asked = choice
         try:
-            chosen = self.hanging.chosen(asked)
+            chosen = self.cached.chosen(asked)
         except (BadSQL, ColumnError):
             asked = Choice(choice.at)
-            chosen = self.hanging.chosen(asked)
+            chosen = self.cached.chosen(asked)
         if len(chosen.ids) < chosen.total and row not in chosen.ids[:-_BESIDE]:
-            chosen = self.hanging.chosen(asked, None)
+            chosen = self.cached.chosen(asked, None)
         ids = chosen.ids
         [at] = (ids == row).nonzero()[0][:1].tolist() or [None]
         if at is None:
@@ -208,8 +208,8 @@ class Pages:
 
     def _sides(self, before: int, after: int, column: str) -> list[Histogram | None]:
         """Draw a column in both versions on the later one's scale; None where one cannot be drawn on it."""
-        [new] = [each for each in self.hanging.shapes(Choice(after)) if each.scale.column == column]
-        view = self.hanging.view(before)
+        [new] = [each for each in self.cached.shapes(Choice(after)) if each.scale.column == column]
+        view = self.cached.view(before)
         is_there = column in view.schema.names and can_be_counted(new.scale, view.schema.field(column).type)
         old = shape(new.scale, view.values([column])[column]) if is_there else None
         pairs = ((old, new), (new, old))
@@ -218,10 +218,10 @@ class Pages:
     def _moved(self, before: int, after: int, column: str | None, offset: int) -> dict[str, Any]:
         if column is None:
             return {"moves": [], "moved_rows": 0, "next": None}
-        rows = self.hanging.moved(before, after, column)
+        rows = self.cached.moved(before, after, column)
         some = rows[offset : offset + PAGE]
         cards = self._cards(Choice(after), some)
-        olds, news = (self.hanging.view(each).rows(some, [column]) for each in (before, after))
+        olds, news = (self.cached.view(each).rows(some, [column]) for each in (before, after))
         moves = [
             {
                 "card": card,

@@ -12,7 +12,7 @@ from typing import Any
 
 from laketag.errors import LaketagError
 from laketag.gallery.drawing import drawn, histogram
-from laketag.gallery.ledger import passes
+from laketag.gallery.costs import run_costs
 from laketag.gallery.strips import Album, Strip, strips
 from laketag.lake import sql
 from laketag.lake.browsing import View
@@ -112,7 +112,7 @@ def _about(location: Location, view: View) -> dict[str, Any]:
         "rows": view.dataset.count_rows(),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "versions": list(reversed(known)),
-        "cost": passes(view, known),
+        "cost": run_costs(view, known),
     }
 
 
@@ -164,7 +164,7 @@ def _reasons(view: View, column: str, album: Album) -> list[_Reason]:
         ids = view.choose(where, first=_EXAMPLES).ids
         rows = view.rows(ids, names)
         said = [" · ".join(str(value) for value in (row or {}).values()) for row in rows]
-        strip = Strip("", each["counts"], album.hang(ids, said))
+        strip = Strip("", each["counts"], album.ask_for(ids, said))
         found.append(_Reason(column, each["values"], each["counts"], strip))
     return found
 

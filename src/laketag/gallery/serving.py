@@ -58,13 +58,13 @@ def serve(
     import uvicorn
 
     from laketag.gallery.app import gallery
-    from laketag.gallery.hanging import Hanging
+    from laketag.gallery.cached import CachedDataset
 
-    hanging = Hanging(Location.of(uri, storage_options), column)
+    cached = CachedDataset(Location.of(uri, storage_options), column)
     is_here = _is_loopback(address.host)
     token = address.token or (None if is_here else secrets.token_urlsafe(24))
     with listening(address) as listener:
-        app = gallery(hanging, _HERE | {_written(address.host)} if is_here else frozenset(), token)
+        app = gallery(cached, _HERE | {_written(address.host)} if is_here else frozenset(), token)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", server_header=False
         )

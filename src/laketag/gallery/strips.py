@@ -27,7 +27,7 @@ _ROOM = 8 << 20
 
 
 @dataclass(frozen=True)
-class Hung:
+class StripPicture:
     """A picture in a strip."""
 
     row: int
@@ -36,7 +36,7 @@ class Hung:
 
 
 @dataclass(frozen=True)
-class Pasted:
+class EmbeddedPicture:
     """A picture as it stands in the page."""
 
     data: str
@@ -52,25 +52,25 @@ class Strip:
     title: str
     rows: int | None
     """Rows of the bucket; None where it is no bucket."""
-    pictures: tuple[Hung, ...]
+    pictures: tuple[StripPicture, ...]
 
 
 @dataclass
 class Album:
-    """The pictures of a page: each is read once, however many strips it hangs in."""
+    """The pictures of a page: each is read once, however many strips it is in."""
 
     view: View
     rows: dict[int, None] = field(default_factory=dict)
     pictures: int = 0
 
-    def hang(self, ids: Sequence[int] | RowIds, said: Sequence[str]) -> tuple[Hung, ...]:
+    def ask_for(self, ids: Sequence[int] | RowIds, said: Sequence[str]) -> tuple[StripPicture, ...]:
         """Ask for the pictures of some rows."""
         self.rows |= dict.fromkeys(int(one) for one in ids)
-        return tuple(Hung(int(one), text) for one, text in zip(ids, said, strict=True))
+        return tuple(StripPicture(int(one), text) for one, text in zip(ids, said, strict=True))
 
-    def filled(self) -> dict[int, Pasted]:
+    def filled(self) -> dict[int, EmbeddedPicture]:
         """Read and shrink what was asked for, by row, as long as there is room."""
-        found: dict[int, Pasted] = {}
+        found: dict[int, EmbeddedPicture] = {}
         room, rows = _ROOM, list(self.rows)
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
@@ -79,7 +79,7 @@ class Album:
                 text = base64.b64encode(small).decode() if small else ""
                 room -= len(text)
                 if text and room >= 0:
-                    found[row] = Pasted(text, name)
+                    found[row] = EmbeddedPicture(text, name)
         self.pictures = len(found)
         return found
 
@@ -128,10 +128,10 @@ def _title(edges: npt.NDArray[np.float64], at: int) -> str:
 def _strip(title: str, ids: RowIds, numbers: npt.NDArray[np.float64] | None, album: Album) -> Strip:
     chosen = np.sort(np.random.default_rng(0).choice(len(ids), min(_EACH, len(ids)), replace=False))
     said = [""] * len(chosen) if numbers is None else [words.number(float(one)) for one in numbers[chosen]]
-    return Strip(title, len(ids), album.hang(ids[chosen], said))
+    return Strip(title, len(ids), album.ask_for(ids[chosen], said))
 
 
 def _end(view: View, column: str, title: str, order: str, album: Album) -> Strip:
     ids = view.choose(f"{sql.name(column)} is not null", column + order, first=_ENDS).ids
     said = [words.cell((row or {}).get(column)) for row in view.rows(ids, [column])]
-    return Strip(title, None, album.hang(ids, said))
+    return Strip(title, None, album.ask_for(ids, said))

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 import laketag
 from laketag.gallery.app import gallery
-from laketag.gallery.hanging import Hanging
+from laketag.gallery.cached import CachedDataset
 from laketag.gallery.serving import Address, listening
 from laketag.lake.location import Location
 from programs import write_shard
@@ -64,11 +64,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @contextmanager
-def hung(
+def served(
     uri: str, token: str | None = None, hosts: frozenset[str] = frozenset({"127.0.0.1"})
 ) -> Iterator[str]:
     """Serve a dataset on a free port; gives the address."""
-    app = gallery(Hanging(Location.of(uri), None), hosts, token)
+    app = gallery(CachedDataset(Location.of(uri), None), hosts, token)
     with listening(Address(port=0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -83,7 +83,7 @@ def hung(
 @pytest.fixture(scope="session")
 def address(photos: str) -> Iterator[str]:
     """Where the gallery of `photos` answers."""
-    with hung(photos) as found:
+    with served(photos) as found:
         yield found
 
 

@@ -1,4 +1,4 @@
-"""What a gallery knows: versions that were opened, choices that were made, pictures that were shown."""
+"""A dataset on show, with a memory: versions opened, rows in order, counts and small pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from laketag.gallery.choice import Choice
-from laketag.gallery.keeping import Kept
+from laketag.gallery.cache import Cache
 from laketag.gallery.pictures import thumbnail
 from laketag.lake.browsing import Chosen, RowIds, View
 from laketag.lake.dataset import open_dataset
@@ -32,7 +32,7 @@ _MANY_OF = 20
 """One row of so many is many: more are read faster than looked up."""
 
 
-class Hanging:
+class CachedDataset:
     """A dataset on show; every answer is remembered for as long as there is room."""
 
     def __init__(self, location: Location, image: str | None) -> None:
@@ -46,17 +46,17 @@ class Hanging:
         require_links(location)
         self.location = location
         self._image = image
-        self._views: Kept[int, View] = Kept(_FEW)
-        self._surveys: Kept[int, tuple[Shape, ...]] = Kept(_FEW)
-        self._shapes: Kept[tuple[int, str], tuple[Shape, ...]] = Kept(_REMEMBERED)
-        self._orders: Kept[tuple[Any, ...], Chosen] = Kept(
+        self._views: Cache[int, View] = Cache(_FEW)
+        self._surveys: Cache[int, tuple[Shape, ...]] = Cache(_FEW)
+        self._shapes: Cache[tuple[int, str], tuple[Shape, ...]] = Cache(_REMEMBERED)
+        self._orders: Cache[tuple[Any, ...], Chosen] = Cache(
             _ORDER_BYTES, lambda chosen: int(chosen.ids.nbytes)
         )
-        self._thumbnails: Kept[tuple[int, int], bytes | None] = Kept(
+        self._thumbnails: Cache[tuple[int, int], bytes | None] = Cache(
             _PICTURE_BYTES, lambda data: len(data or b"-")
         )
-        self._histories: Kept[int, VersionsReport] = Kept(_FEW)
-        self._differences: Kept[tuple[int, int], DiffReport] = Kept(_REMEMBERED)
+        self._histories: Cache[int, VersionsReport] = Cache(_FEW)
+        self._differences: Cache[tuple[int, int], DiffReport] = Cache(_REMEMBERED)
         self._latest = (-_A_MOMENT, 0)
         self.scales(None)
 

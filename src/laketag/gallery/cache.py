@@ -1,4 +1,4 @@
-"""A memory of what was made, bounded by its size."""
+"""An LRU cache, bounded by the size of what it holds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
-    """Values by key; those not asked for the longest go first. Many threads may ask at once."""
+class Cache(Generic[K, V]):
+    """Values by key; the least recently used go first. Many threads may ask at once."""
 
     def __init__(self, limit: int, size: Callable[[V], int] = lambda value: 1) -> None:
         self._limit = limit

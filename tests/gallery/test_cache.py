@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from laketag.gallery.keeping import Kept
+from laketag.gallery.cache import Cache
 
 
 def test_what_was_not_asked_for_the_longest_goes_first() -> None:
@@ -10,18 +10,18 @@ def test_what_was_not_asked_for_the_longest_goes_first() -> None:
         made.append(text)
         return text
 
-    kept: Kept[str, str] = Kept(10, len)
+    cache: Cache[str, str] = Cache(10, len)
     for text in ("aaaa", "bbbb", "aaaa", "cccc", "aaaa", "bbbb"):
-        kept.get(text, lambda text=text: make(text))
+        cache.get(text, lambda text=text: make(text))
 
     assert made == ["aaaa", "bbbb", "cccc", "bbbb"]
 
 
 def test_a_value_larger_than_the_room_is_given_and_is_the_only_one() -> None:
-    kept: Kept[str, bytes] = Kept(10, len)
-    kept.get("small", lambda: b"1234")
-    first = kept.get("large", lambda: bytes(100))
-    again = kept.get("small", lambda: b"made again")
+    cache: Cache[str, bytes] = Cache(10, len)
+    cache.get("small", lambda: b"1234")
+    first = cache.get("large", lambda: bytes(100))
+    again = cache.get("small", lambda: b"made again")
 
     assert len(first) == 100
     assert again == b"made again"

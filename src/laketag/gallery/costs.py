@@ -12,7 +12,7 @@ from laketag.lake.weighing import column_bytes
 
 
 @dataclass(frozen=True)
-class Pass:
+class RunCost:
     """One run over the images, reckoned from the sizes of the columns as they are stored."""
 
     version: int
@@ -28,7 +28,7 @@ class Pass:
     """Every shard again, whole, with the labels in it."""
 
 
-def passes(view: View, versions: Sequence[VersionShown]) -> list[Pass]:
+def run_costs(view: View, versions: Sequence[VersionShown]) -> list[RunCost]:
     """List the runs whose columns are still there, the oldest first."""
     sizes = column_bytes(view.dataset)
     labels = {field.name for field in view.schema if is_label(field)}
@@ -43,7 +43,7 @@ def passes(view: View, versions: Sequence[VersionShown]) -> list[Pass]:
         part = min(1.0, int(rows) / max(1, each.rows))
         written = round(part * sum(sizes[name] for name in made))
         found.append(
-            Pass(
+            RunCost(
                 each.version,
                 each.made_by["taggers"],
                 int(rows),
