@@ -30,7 +30,7 @@ from laketag.shards import exported
 from laketag.shards.exported import Begun, ExportReport
 from laketag.shards.layout import Layout, chosen
 from laketag.shards.pattern import Pattern
-from laketag.shards.putting import CountTask, Form, Place, Put, ShardTask, count_rows, put_shard
+from laketag.shards.putting import CountTask, Destination, Output, Put, ShardTask, count_rows, put_shard
 from laketag.shards.selected import Chosen, Cutter, Run, Sizes, in_order
 from laketag.shards.settings import ExportSettings
 
@@ -104,13 +104,13 @@ def _plan(location: Location, pattern: Pattern, settings: ExportSettings, engine
     before = exported.begun(pattern)
     dataset = _opened(location, settings.at, before)
     rows = Chosen(location, dataset.version, settings.where)
-    form = _form(dataset, pattern, settings)
-    digest = _digest(dataset, pattern, settings, form)
+    output = _output(dataset, pattern, settings)
+    digest = _digest(dataset, pattern, settings, output)
     if settings.where is not None:
         check_filter(dataset, settings.where)
     if before is None:
         job = exported.begin(pattern, digest, dataset.version)
-        return _Export(rows, pattern, form, settings, engine, job)
+        return _Export(rows, pattern, output, settings, engine, job)
     if before.digest != digest:
         raise JobRefused(
             f"{pattern.folder.location.uri} holds another export, of version {before.version}; "
@@ -122,7 +122,7 @@ def _plan(location: Location, pattern: Pattern, settings: ExportSettings, engine
             f"{pattern.folder.location.uri} holds the finished export of version {before.version}, and the "
             f"dataset is at version {latest}; name another folder, or ask for it with --at {before.version}"
         )
-    return _Export(rows, pattern, form, settings, engine, before)
+    return _Export(rows, pattern, output, settings, engine, before)
 
 
 def _opened(location: Location, at: int | str | None, before: Begun | None) -> LanceDataset:
@@ -136,22 +136,22 @@ def _opened(location: Location, at: int | str | None, before: Begun | None) -> L
         ) from error
 
 
-def _form(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings) -> Form:
+def _output(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings) -> Output:
     fields = chosen(dataset.schema, settings.columns, images=settings.images)
     if not fields:
         raise JobRefused("no column is left to export; name some, or leave --columns out")
     if pattern.is_tar:
-        return Form((), Layout.of(dataset.schema, settings.columns, images=settings.images))
-    return Form(tuple(each.name for each in fields), None)
+        return Output((), Layout.of(dataset.schema, settings.columns, images=settings.images))
+    return Output(tuple(each.name for each in fields), None)
 
 
-def _digest(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings, form: Form) -> str:
+def _digest(dataset: LanceDataset, pattern: Pattern, settings: ExportSettings, output: Output) -> str:
     """Say what determines the shards: which rows of which data files, and what becomes of them."""
     fragments = [
         (each.id, [path_of(file) for file in each.files], each.num_deletions)
         for each in fragments_of(dataset)
     ]
-    asked = [settings.where, settings.samples_per_shard, settings.bytes_per_shard, asdict(form)]
+    asked = [settings.where, settings.samples_per_shard, settings.bytes_per_shard, asdict(output)]
     names = [pattern.first, pattern.width, pattern.ending]
     text = json.dumps([_FORMAT, dataset.version, fragments, asked, names])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -163,7 +163,7 @@ class _Export:
 
     rows: Chosen
     pattern: Pattern
-    form: Form
+    output: Output
     settings: ExportSettings
     engine: Engine
     job: Begun
@@ -196,10 +196,10 @@ class _Export:
 
     def _tasks(self) -> list[ShardTask]:
         tasks, start = [], 0
-        place = Place(self.pattern.folder, self.pattern.state, self.job.digest)
+        place = Destination(self.pattern.folder, self.pattern.state, self.job.digest)
         for index, runs in enumerate(self._shards()):
             name = self.pattern.name(index)
-            tasks.append(ShardTask(index, name, place, self.rows, self.form, tuple(runs), start))
+            tasks.append(ShardTask(index, name, place, self.rows, self.output, tuple(runs), start))
             start += sum(run.rows for run in runs)
         return tasks
 
@@ -219,15 +219,15 @@ class _Export:
         fragments = fragments_of(self.rows.open())
         if self.rows.where is None and self.settings.bytes_per_shard is None:
             return (np.zeros(each.num_rows, np.uint64) for each in fragments)
-        form = self.form if self.settings.bytes_per_shard is not None else None
+        output = self.output if self.settings.bytes_per_shard is not None else None
         tasks: list[CountTask] = []
         rows = COUNTED_ROWS
         for each in fragments:
             if rows >= COUNTED_ROWS:
-                tasks.append(CountTask(len(tasks), self.rows, (), form))
+                tasks.append(CountTask(len(tasks), self.rows, (), output))
                 rows = 0
             last = tasks[-1]
-            tasks[-1] = CountTask(last.index, self.rows, (*last.fragments, each.id), form)
+            tasks[-1] = CountTask(last.index, self.rows, (*last.fragments, each.id), output)
             rows += each.physical_rows
         return in_order(self._counted(tasks, sum(each.physical_rows for each in fragments)))
 

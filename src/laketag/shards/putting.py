@@ -31,7 +31,7 @@ JOB, DONE = "job.json", ".done"
 
 
 @dataclass(frozen=True)
-class Form:
+class Output:
     """What a row becomes."""
 
     columns: tuple[str, ...]
@@ -46,7 +46,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where an export puts its shards."""
 
     folder: Folder
@@ -81,9 +81,9 @@ class ShardTask:
     index: int
     """Its number among all."""
     name: str
-    place: Place
+    place: Destination
     chosen: Chosen
-    form: Form
+    output: Output
     runs: tuple[Run, ...]
     """Its rows."""
     start: int
@@ -121,7 +121,7 @@ def put_shard(task: ShardTask) -> Put:
     task.place.require()
     try:
         with task.place.folder.placed(task.name) as path:
-            renamed = _write_tar(task, path) if task.form.layout is not None else _write_parquet(task, path)
+            renamed = _write_tar(task, path) if task.output.layout is not None else _write_parquet(task, path)
             size = path.stat().st_size
             task.place.require()  # a worker may outlive its driver, after which another export may begin
         put = Put(task.index, sum(run.rows for run in task.runs), size, renamed)
@@ -136,16 +136,16 @@ def put_shard(task: ShardTask) -> Put:
 
 
 def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
-    for batch in read(task.chosen, task.runs, task.form.read):
+    for batch in read(task.chosen, task.runs, task.output.read):
         if stopping.requested():
             raise Interrupted("the export was stopped; run the same command again to go on")
         yield batch
 
 
 def _write_tar(task: ShardTask, path: Path) -> int:
-    assert task.form.layout is not None
+    assert task.output.layout is not None
     with path.open("wb") as file:
-        shard = TarShard(file, task.form.layout, task.start)
+        shard = TarShard(file, task.output.layout, task.start)
         for batch in _batches(task):
             for _ in shard.add(batch):
                 pass
@@ -157,7 +157,7 @@ def _write_parquet(task: ShardTask, path: Path) -> int:
     writer: pq.ParquetWriter | None = None
     waiting: list[pa.RecordBatch] = []
     for batch in _batches(task):
-        ordered = batch.select(list(task.form.columns))
+        ordered = batch.select(list(task.output.columns))
         if writer is None:
             # Images are compressed already, and no two are alike.
             codecs = {each.name: "none" if is_image_like(each) else "zstd" for each in ordered.schema}
@@ -245,7 +245,7 @@ class CountTask:
     index: int
     chosen: Chosen
     fragments: tuple[int, ...]
-    form: Form | None
+    output: Output | None
     """Given where the rows' sizes are asked for: that reads them."""
 
 
@@ -255,7 +255,7 @@ def count_rows(task: CountTask) -> tuple[int, list[Sizes]]:
     found = []
     for fragment in task.fragments:
         rows = len(task.chosen.addresses(dataset, fragment))
-        if task.form is None or not rows:
+        if task.output is None or not rows:
             found.append(np.zeros(rows, np.uint64))
         else:
             found.append(np.array(list(_sizes(task, Run(fragment, 0, rows))), np.uint64))
@@ -263,13 +263,13 @@ def count_rows(task: CountTask) -> tuple[int, list[Sizes]]:
 
 
 def _sizes(task: CountTask, run: Run) -> Iterator[int]:
-    assert task.form is not None
-    batches = read(task.chosen, (run,), task.form.read)
-    if task.form.layout is None:
+    assert task.output is not None
+    batches = read(task.chosen, (run,), task.output.read)
+    if task.output.layout is None:
         for batch in batches:
             yield from (int(batch.slice(at, 1).nbytes) for at in range(len(batch)))
         return
-    shard = TarShard(_Nowhere(), task.form.layout, 0)
+    shard = TarShard(_Nowhere(), task.output.layout, 0)
     for batch in batches:
         yield from shard.add(batch)
 
