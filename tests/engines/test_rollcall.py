@@ -21,9 +21,9 @@ def test_a_worker_that_dies_while_it_calls_is_not_waited_for() -> None:
     roll = RollCall(HOST, HOST, unheard)
     try:
         with roll._changed:  # so that it is gone before it is answered
-            worker = socket.create_connection((HOST, roll.number.port))
+            worker = socket.create_connection((HOST, roll.endpoint.port))
             nonce = worker.recv(32)
-            worker.sendall(rollcall._proof(roll.number, nonce))
+            worker.sendall(rollcall._proof(roll.endpoint, nonce))
             time.sleep(0.2)
             worker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             worker.close()  # with a reset, as of a process that is killed

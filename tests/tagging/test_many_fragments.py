@@ -17,7 +17,7 @@ from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
 from laketag.lake.reading import ranges_of
 from laketag.tagging import assembly
-from laketag.tagging.joining import Joining, Place
+from laketag.tagging.joining import Joining, StagedFragment
 from laketag.tagging.preparing import jobs_of
 from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.staging import Index, Staging
@@ -94,7 +94,7 @@ def test_where_one_fails_none_is_left(tmp_path: Path) -> None:
     [job] = jobs_of(dataset.schema, [DigestLabel()], Rows(), settings).jobs
     staging = Staging(location, job.digest)
     index = Index.of(staging.parts())
-    places = [Place((rows,), (tuple(index.over(rows)),), ()) for rows in ranges_of(dataset, job.reads)]
+    places = [StagedFragment((rows,), (tuple(index.over(rows)),), ()) for rows in ranges_of(dataset, job.reads)]
     lost = replace(places[-1].staged[0][0], name="lost/chunk.20.0.1.lance")
     broken = replace(places[-1], staged=((lost,),))
     joining = Joining(location, dataset.version, dataset.data_storage_version, ((job, staging),), ((),))

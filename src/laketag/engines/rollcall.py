@@ -28,7 +28,7 @@ _CALL_AGAIN = 60.0
 
 
 @dataclass(frozen=True)
-class Number:
+class Endpoint:
     """Where the driver listens."""
 
     host: str
@@ -43,7 +43,7 @@ class RollCall:
     def __init__(self, host: str, bind: str, tell: Callable[[Workers], None]) -> None:
         """Listen on an address of this machine, which workers reach as `host`."""
         self._listener = socket.create_server((bind, 0), backlog=128)
-        self.number = Number(host, self._listener.getsockname()[1], secrets.token_bytes(32))
+        self.endpoint = Endpoint(host, self._listener.getsockname()[1], secrets.token_bytes(32))
         self._tell = tell
         self._here: set[socket.socket] = set()
         self._lost = 0
@@ -84,7 +84,7 @@ class RollCall:
             worker.settimeout(_PATIENCE)
             nonce = secrets.token_bytes(_NONCE)
             worker.sendall(nonce)
-            if not hmac.compare_digest(_read(worker, _NONCE), _proof(self.number, nonce)):
+            if not hmac.compare_digest(_read(worker, _NONCE), _proof(self.endpoint, nonce)):
                 return
             worker.settimeout(None)
             self._follow(worker)
@@ -111,8 +111,8 @@ class RollCall:
             self._tell(Workers(len(self._here), self._lost, self._lost))
 
 
-_wires: dict[Number, socket.socket] = {}
-_unheard: dict[Number, float] = {}
+_wires: dict[Endpoint, socket.socket] = {}
+_unheard: dict[Endpoint, float] = {}
 """When a driver was called in vain: not every task is to wait for a firewall."""
 _at_work = threading.Event()
 """A worker between tasks is not stopped: its next task may be another run's."""
@@ -121,14 +121,14 @@ _turn = threading.Lock()
 
 
 def answer_on_roll(host: str, port: int, secret: bytes, pickled: bytes, task: bytes) -> bytes:
-    """Answer a task, as `answering.say` does, on the roll of the driver that has this number.
+    """Answer a task, as `answering.say` does, on the roll of the driver that listens there.
 
     `stopping.requested()` turns true when the driver says so, and when it is gone. A driver that cannot be
     called costs no more than that. A worker that is told to stop ends here: Spark gives its task to another.
     """
     if threading.current_thread() is threading.main_thread():
         stopping.listen()
-    with _busy(Number(host, port, secret)):
+    with _busy(Endpoint(host, port, secret)):
         answered = answer(pickled, task)
         if answered.is_cut:
             os._exit(1)
@@ -136,9 +136,9 @@ def answer_on_roll(host: str, port: int, secret: bytes, pickled: bytes, task: by
 
 
 @contextmanager
-def _busy(number: Number) -> Iterator[None]:
+def _busy(driver: Endpoint) -> Iterator[None]:
     _at_work.set()
-    wire = _wires.get(number) or _call(number)
+    wire = _wires.get(driver) or _call(driver)
     _send(wire, _BUSY)
     try:
         yield
@@ -146,7 +146,7 @@ def _busy(number: Number) -> Iterator[None]:
         with _turn:
             _at_work.clear()
             _send(wire, _IDLE)
-            if wire is not None and number not in _wires:  # the word to stop came too late for this task
+            if wire is not None and driver not in _wires:  # the word to stop came too late for this task
                 wire.close()
 
 
@@ -156,39 +156,39 @@ def _send(wire: socket.socket | None, state: bytes) -> None:
             wire.sendall(state)
 
 
-def _call(number: Number) -> socket.socket | None:
-    if time.monotonic() - _unheard.get(number, -math.inf) < _CALL_AGAIN:
+def _call(driver: Endpoint) -> socket.socket | None:
+    if time.monotonic() - _unheard.get(driver, -math.inf) < _CALL_AGAIN:
         return None
     try:
-        wire, word = _answered(number)
+        wire, word = _answered(driver)
     except OSError:
-        _unheard[number] = time.monotonic()
+        _unheard[driver] = time.monotonic()
         return None
     wire.settimeout(None)
     if word == _STOP:
         stopping.request()
-    _wires[number] = wire
-    threading.Thread(target=_listen, args=(number, wire), daemon=True).start()
+    _wires[driver] = wire
+    threading.Thread(target=_listen, args=(driver, wire), daemon=True).start()
     return wire
 
 
-def _answered(number: Number) -> tuple[socket.socket, bytes]:
-    wire = socket.create_connection((number.host, number.port), _PATIENCE)
+def _answered(driver: Endpoint) -> tuple[socket.socket, bytes]:
+    wire = socket.create_connection((driver.host, driver.port), _PATIENCE)
     try:
-        wire.sendall(_proof(number, _read(wire, _NONCE)))
+        wire.sendall(_proof(driver, _read(wire, _NONCE)))
         return wire, _read(wire, 1)
     except OSError:
         wire.close()
         raise
 
 
-def _listen(number: Number, wire: socket.socket) -> None:
+def _listen(driver: Endpoint, wire: socket.socket) -> None:
     try:
         word = wire.recv(1)
     except OSError:
         word = b""
     with _turn:
-        del _wires[number]
+        del _wires[driver]
         if word != _BYE and _at_work.is_set():
             # The driver says so, or is gone: what is at hand is staged, and no more is done. The wire stays
             # until this process ends, which is what the driver waits for.
@@ -207,5 +207,5 @@ def _read(wire: socket.socket, size: int) -> bytes:
     return found
 
 
-def _proof(number: Number, nonce: bytes) -> bytes:
-    return hmac.digest(number.secret, nonce, "sha256")
+def _proof(driver: Endpoint, nonce: bytes) -> bytes:
+    return hmac.digest(driver.secret, nonce, "sha256")

@@ -103,11 +103,11 @@ class _Job:
         results = self._context.accumulator([], _collecting(self._heard))
         answer = elsewhere("laketag.engines.rollcall:answer_on_roll")
         # Plain values: a worker that lacks laketag could not even load others.
-        number = astuple(self._roll.number)
+        endpoint = astuple(self._roll.endpoint)
 
         def work(tasks: Iterable[bytes]) -> None:
             for task in tasks:
-                results.add([answer(*number, pickled, task)])
+                results.add([answer(*endpoint, pickled, task)])
 
         partitions = self._context.parallelize(tasks, len(tasks))
 

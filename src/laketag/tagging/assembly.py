@@ -20,7 +20,7 @@ from laketag.lake.reading import live_addresses, ranges_of
 from laketag.lake.session import many
 from laketag.taggers.pipeline import cores
 from laketag.tagging.job import Job, columns_of_others
-from laketag.tagging.joining import Joining, Made, Place
+from laketag.tagging.joining import Joining, Made, StagedFragment
 from laketag.tagging.moving import follow
 from laketag.tagging.plan import Chunk
 from laketag.tagging.staging import LABELS, Index, Staging, neighbours, staged_addresses
@@ -134,7 +134,7 @@ class Assembly:
                     "again"
                 )
 
-    def _places(self, dataset: LanceDataset, held: Sequence[Sequence[str]]) -> list[Place]:
+    def _places(self, dataset: LanceDataset, held: Sequence[Sequence[str]]) -> list[StagedFragment]:
         """List the fragments that some job has staged labels for."""
         fields = set(column_ids(dataset, [name for names in held for name in names]))
         label_files = {
@@ -145,11 +145,11 @@ class Assembly:
         for ranges in zip(*(ranges_of(dataset, one.job.reads) for one in self.jobs), strict=True):
             staged = tuple(tuple(one.index.over(rows)) for one, rows in zip(self.jobs, ranges, strict=True))
             if any(staged):
-                places.append(Place(ranges, staged, label_files.get(ranges[0].fragment, ())))
+                places.append(StagedFragment(ranges, staged, label_files.get(ranges[0].fragment, ())))
         return places
 
     def _join(
-        self, joining: Joining, dataset: LanceDataset, groups: Sequence[Sequence[Place]]
+        self, joining: Joining, dataset: LanceDataset, groups: Sequence[Sequence[StagedFragment]]
     ) -> Iterator[int]:
         """Make the files of all groups; yields how many there are more, now and then."""
         if sum(map(len, groups)) < _MANY or cores() == 1:
@@ -163,8 +163,8 @@ class Assembly:
                 yield len(made)
 
 
-def _bundles(groups: Sequence[Sequence[Place]]) -> list[list[Sequence[Place]]]:
-    bundles: list[list[Sequence[Place]]] = [[]]
+def _bundles(groups: Sequence[Sequence[StagedFragment]]) -> list[list[Sequence[StagedFragment]]]:
+    bundles: list[list[Sequence[StagedFragment]]] = [[]]
     for group in groups:
         if sum(map(len, bundles[-1])) >= _BUNDLE:
             bundles.append([])

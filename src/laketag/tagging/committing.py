@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from laketag.lake.committing import FragmentColumns
     from laketag.lake.dataset import LanceDataset
 
-Place = list[tuple[StagedJob, Sequence[Part]]]
+ByJob = list[tuple[StagedJob, Sequence[Part]]]
 """What jobs staged for the rows of one fragment."""
 
 
@@ -204,13 +204,13 @@ def _judged(
 
 def _told(
     dataset: LanceDataset, staged: Sequence[StagedJob], thinned: frozenset[int]
-) -> tuple[int, list[tuple[int, Place]]]:
+) -> tuple[int, list[tuple[int, ByJob]]]:
     """Count the rows of places that need no look, and list the others, each with its fragment.
 
     Of what was staged in an earlier version, rows may be gone, or have moved, where some are deleted.
     """
     rows = 0
-    unclear: list[tuple[int, Place]] = []
+    unclear: list[tuple[int, ByJob]] = []
     for fragment, place in _by_place(dataset, staged).items():
         is_older = any(part.version < dataset.version for _, parts in place for part in parts)
         told = None if is_older and fragment in thinned else _rows_told(place)
@@ -220,7 +220,7 @@ def _told(
     return rows, unclear
 
 
-def _rows_told(place: Place) -> int | None:
+def _rows_told(place: ByJob) -> int | None:
     """Count a place's rows from what its parts tell; None where some failed, or where that takes a look."""
     spans = {tuple(sorted((p.start, p.stop, p.rows, p.failed) for p in parts)) for _, parts in place}
     if len(spans) > 1:
@@ -234,7 +234,7 @@ def _rows_told(place: Place) -> int | None:
 
 
 def _counts(
-    dataset: LanceDataset, thinned: frozenset[int], places: Sequence[tuple[int, Place]]
+    dataset: LanceDataset, thinned: frozenset[int], places: Sequence[tuple[int, ByJob]]
 ) -> tuple[Counter[tuple[str, str]], int, int]:
     """Count the reasons at some places, the rows that failed there, and all rows."""
     counts: Counter[tuple[str, str]] = Counter()
@@ -255,12 +255,12 @@ def _counts(
     return counts, failed, rows
 
 
-def _by_place(dataset: LanceDataset, staged: Sequence[StagedJob]) -> dict[int, Place]:
+def _by_place(dataset: LanceDataset, staged: Sequence[StagedJob]) -> dict[int, ByJob]:
     """Bring together what jobs staged for the same rows of a fragment, whatever columns each of them reads.
 
     Of rows that were moved, what is staged for where they lay before is left out.
     """
-    places: dict[int, Place] = {}
+    places: dict[int, ByJob] = {}
     for one in staged:
         fragments = {part.source: part.fragment for part in ranges_of(dataset, one.job.reads)}
         for source, parts in one.index.by_source.items():

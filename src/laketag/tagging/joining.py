@@ -31,11 +31,11 @@ _BYTES = 4 << 20
 _TEXT = 32  # bytes of a value whose type does not tell
 
 Made = dict[tuple[object, ...], ColumnFile]
-"""Column files by the key of the place that they are for."""
+"""Column files by the key of the fragment that they are for."""
 
 
 @dataclass(frozen=True)
-class Place:
+class StagedFragment:
     """A fragment that labels are staged for."""
 
     ranges: tuple[RowRange, ...]
@@ -74,7 +74,7 @@ class Joining:
     held: tuple[tuple[str, ...], ...]
     """For each job, the columns of the dataset to join the staged labels with."""
 
-    def __call__(self, groups: Sequence[Sequence[Place]]) -> Made:
+    def __call__(self, groups: Sequence[Sequence[StagedFragment]]) -> Made:
         """Make the files of some groups of neighbours; where one fails, none is left."""
         made: Made = {}
         join = partial(self.join, open_dataset(self.location, self.version), made)
@@ -86,7 +86,7 @@ class Joining:
             raise
         return made
 
-    def join(self, dataset: LanceDataset, made: Made, group: Sequence[Place]) -> int:
+    def join(self, dataset: LanceDataset, made: Made, group: Sequence[StagedFragment]) -> int:
         """Add the files of neighbours to those that are made; returns how many these are."""
         readers = [Reader(staging, job.columns.names) for job, staging in self.jobs]
         for place in group:
@@ -107,7 +107,7 @@ class Joining:
         return max(_LEAST_ROWS, min(_MOST_ROWS, _BYTES // sum(map(_width, self.columns.types))))
 
     def _batches(
-        self, dataset: LanceDataset, place: Place, readers: Sequence[Reader]
+        self, dataset: LanceDataset, place: StagedFragment, readers: Sequence[Reader]
     ) -> Iterator[pa.RecordBatch]:
         end = place.ranges[0].stop
         for start in range(0, end, self._step):
