@@ -25,7 +25,7 @@ def report(
 ) -> None:
     """Write one page about the labels, with pictures, that opens anywhere, offline.
 
-    How each label lies, pictures of each bucket, errors by reason, what made each column, what it cost.
+    Each label's distribution, pictures of each bucket, errors by reason, what made it, what it cost.
     """
     if file.suffix.lower() not in (".html", ".htm"):
         raise WrongUsage(f"{file} does not end in .html; give the page a name as labels.html")

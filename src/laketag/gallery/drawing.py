@@ -57,7 +57,7 @@ class Histogram:
 
 
 def histogram(shape: Shape, whole: Shape | None = None, *, beside: Shape | None = None) -> Histogram:
-    """Draw how rows lie on a scale, before how all rows lie on it, as high as in a drawing beside it."""
+    """Draw the distribution of rows on a scale, in front of all rows, as high as in a drawing beside it."""
     of = whole or shape
     counted = list(zip(_labels(shape), shape.counts, of.counts, strict=True))
     if not shape.scale.is_number:

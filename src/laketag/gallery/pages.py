@@ -91,7 +91,7 @@ class Pages:
         return drawn("alike.html", **self._frame(choice), cards=cards, column=column, back=back, row=row)
 
     def compare(self, choice: Choice, before: int | None, column: str, offset: int) -> str:
-        """Show two versions side by side: what changed, how a column lies in both, the rows that moved."""
+        """Show two versions side by side: what changed, a column's distribution in both, the rows that moved."""
         choice = self._settled(Choice(choice.at))
         after = choice.at or 0
         numbers = [each.version for each in self.cached.history().versions if each.version < after]

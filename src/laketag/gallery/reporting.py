@@ -57,7 +57,7 @@ def report(
     column: str | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> ReportMade:
-    """Write one page about a dataset's labels: how they lie, pictures, errors, what made them, what it cost.
+    """Write one page about a dataset's labels: distributions, pictures, errors, what made them, what it cost.
 
     Only a few hundred images are read, and the label columns. The page needs no network.
 

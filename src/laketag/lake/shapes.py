@@ -1,4 +1,4 @@
-"""How the values of a column lie: counts by range or by tag, on a scale that all filters share."""
+"""The distribution of a column's values: counts by range or by tag, on a scale that all filters share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_TAGS = 12
 _SAMPLE = 10_000
 _DRAWN = 100_000
 _THREADS = 4
-# Beyond this, numbers are marks of something (a hash), and how they lie means nothing.
+# Beyond this, numbers are marks of something (a hash), and their distribution means nothing.
 _MARKS = 1 << 53
 _STEPS = (1, 2, 2.5, 5, 10)
 _PLACES = (KEY, URL, "__offset__")
@@ -58,7 +58,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Shape:
-    """How the chosen rows lie on a scale."""
+    """How the chosen rows are distributed on a scale."""
 
     scale: Scale
     counts: tuple[int, ...]
