@@ -72,9 +72,6 @@ def test_a_chunk_that_takes_long_comes_in_pieces_and_any_of_them_can_be_gone_on_
         recording = Recording(10, works_ahead=works_ahead)
         pipeline = Pipeline([recording], threads=2)
         pieces = [labels for _, (labels,) in pipeline.run([("k", rest)], most_seconds=most_seconds)]
-        assert pipeline.stats.failed == sum(
-            len(piece.batch) - piece.batch["BYTELENGTH_ERROR"].null_count for piece in pieces
-        )
         return pieces, recording.batches
 
     (whole,), batches = run(rows(values), most_seconds=1000)

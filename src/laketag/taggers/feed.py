@@ -45,7 +45,6 @@ class Group:
     prepared: list[Prepared]
     kept: int
     """What they still charge to the budget."""
-    rows: int
     decode_seconds: float = 0.0
     seconds: float = 0.0
 
@@ -126,7 +125,6 @@ class Feed:
             self._budget.give(self._budget.floor)
         elif isinstance(event, Group):
             self._budget.give(event.kept)
-            self._stats.rows += event.rows
             self._stats.decode_seconds += event.decode_seconds
             self._stats.prepare_seconds += event.seconds - event.decode_seconds
 
@@ -143,7 +141,7 @@ class Feed:
 
     def _read_all(self, chunks: Iterable[Any]) -> None:
         for key, rows in chunks:
-            if not self._room(self._budget.floor):
+            if not self._budget.take(self._budget.floor):
                 return
             self._events.put(Started(key))
             try:
@@ -158,7 +156,7 @@ class Feed:
         image, cost = self._opened(row)
         if not self._budget.try_take(cost):
             self._submit()  # what waits here would never make room
-            if not self._room(cost):
+            if not self._budget.take(cost):
                 return False
         self._rows.append((row, image))
         self._charged += cost
@@ -179,12 +177,6 @@ class Feed:
         # Pillow keeps 4 bytes a pixel, and both the old and the new image while it converts.
         return image, cost + image.width * image.height * (4 if image.mode == "RGB" else 8)
 
-    def _room(self, cost: int) -> bool:
-        before = perf_counter()
-        is_open = self._budget.take(cost)
-        self._stats.full_seconds += perf_counter() - before
-        return is_open
-
     def _submit(self) -> None:
         if self._rows:
             rows, self._rows = self._rows, []
@@ -194,7 +186,7 @@ class Feed:
 
     def _prepare(self, rows: list[tuple[Row, _Opened]], charged: int) -> Group:
         started = perf_counter()
-        group = Group([Prepared() for _ in self._steps], kept=0, rows=len(rows))
+        group = Group([Prepared() for _ in self._steps], kept=0)
         largest = 0
         while rows:
             row, image = rows.pop()  # popped, so that each row's memory goes as soon as it is prepared

@@ -22,7 +22,6 @@ from laketag.taggers.protocol import (
     batch_size_of,
     check,
     check_together,
-    errors_of,
     settled,
 )
 from laketag.taggers.rows import Labels, Row, Stats, reason
@@ -139,23 +138,19 @@ class Pipeline:
                     if not _flushed(sheets, stop):
                         break
                     whole, sheets = sheets, []
-                    yield key, self._counted([sheet.labels(is_whole=True) for sheet in whole])
+                    yield key, [sheet.labels(is_whole=True) for sheet in whole]
                     given = perf_counter()
                 else:
                     for sheet, prepared in zip(sheets, event.prepared, strict=True):
                         if not stop():
                             sheet.add(prepared, stop)
                     if perf_counter() - given > most_seconds and any(sheet.settled for sheet in sheets):
-                        yield key, self._counted([sheet.taken() for sheet in sheets])
+                        yield key, [sheet.taken() for sheet in sheets]
                         given = perf_counter()
                 del event  # what was prepared is not held while the next group is waited for
         rest = [sheet.cut() for sheet in sheets]
         if any(len(labels.positions) for labels in rest):
-            yield key, self._counted(rest)
-
-    def _counted(self, made: list[Labels]) -> list[Labels]:
-        self.stats.failed += sum(len(one.batch) - errors_of(one.batch).null_count for one in made)
-        return made
+            yield key, rest
 
 
 def predict(

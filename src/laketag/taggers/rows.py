@@ -38,12 +38,8 @@ class Labels:
 class Stats:
     """Where a pipeline's time went. Seconds; those of the threads add up over all threads."""
 
-    rows: int = 0
-    """Rows prepared, each once whatever the number of taggers."""
     predicted: int = 0
     """Rows that were given to a tagger's `predict` and came back, times taggers."""
-    failed: int = 0
-    """Rows without a label, times taggers, of finished chunks."""
     seconds: float = 0.0
     """From the start of a run to its end."""
     wait_seconds: float = 0.0
@@ -56,8 +52,6 @@ class Stats:
     """Spent decoding, in the threads."""
     prepare_seconds: float = 0.0
     """Spent in `prepare` and on digests, in the threads."""
-    full_seconds: float = 0.0
-    """Spent by the reader waiting for room: predicting is the slower side."""
     thread_seconds: float = 0.0
     """What the decoding threads had: their number times `seconds`."""
 
