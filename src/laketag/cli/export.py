@@ -38,7 +38,7 @@ _Pattern = Annotated[
 _Columns = Annotated[
     str | None,
     typer.Option(
-        metavar="A,B", help="Only these columns; all but digests, and in tars vectors, where not given."
+        metavar="A,B", help="Only these columns; if not given, all but digests and, in tars, vectors."
     ),
 ]
 _NoImages = Annotated[bool, typer.Option("--no-images", help="Leave out columns of bytes.")]

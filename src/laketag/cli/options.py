@@ -22,7 +22,7 @@ ENGINES = {"local": "Local", "ray": "Ray", "spark": "Spark"}
 """By name, the public class of each engine."""
 
 Uri = Annotated[
-    str, typer.Argument(metavar="URI", help="The dataset: a folder, or what else Lance can open.")
+    str, typer.Argument(metavar="URI", help="The dataset: a folder, s3://..., or what else Lance can open.")
 ]
 StorageOptions = Annotated[
     list[str] | None,

@@ -27,7 +27,7 @@ _SimilarTo = Annotated[
 ]
 _Vector = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="The vectors for --similar-to, where several columns have."),
+    typer.Option(metavar="COLUMN", help="The column of vectors for --similar-to, where there are several."),
 ]
 _Output = Annotated[
     Path | None,
