@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import lance
 import pyarrow as pa
 import pytest
-from tests.fakes import RaisesOn, SlowTagger
+from tests.fakes import ByteLength, FakeModel, RaisesOn, SlowTagger
 
 import here
 import laketag
@@ -23,7 +24,7 @@ from laketag.engines.protocol import Progress
 from laketag.errors import DeviceLost, WrongUsage
 from laketag.taggers.pipeline import cores
 from laketag.taggers.rows import Stats
-from laketag.tagging.settings import TagSettings
+from laketag.tagging.settings import Rows, TagSettings
 from laketag.tagging.speed import speed_of
 
 pytestmark = pytest.mark.slow
@@ -58,6 +59,21 @@ class OnDeviceModel:
         )
 
 
+_LOADED: WeakSet[FakeModel] = WeakSet()
+
+
+@dataclass(frozen=True)
+class FillsItsDevice(ByteLength):
+    """Does not load where another model of its kind is still there."""
+
+    def load(self, device: str) -> FakeModel:
+        if _LOADED:
+            raise MemoryError("out of memory")
+        model = super().load(device)
+        _LOADED.add(model)
+        return model
+
+
 @dataclass(frozen=True)
 class SlowToPrepare:
     """SIZE: the number of bytes, after a while in the thread that prepares it."""
@@ -75,6 +91,16 @@ class SlowToPrepare:
 
     def predict(self, batch: list[int]) -> pa.RecordBatch:
         return pa.record_batch([pa.array(batch, pa.int64())], schema=self.columns)
+
+
+def test_a_worker_lets_the_model_of_an_earlier_run_go_before_it_loads_another(tmp_path: Path) -> None:
+    make(tmp_path / "d", rows=3)
+    here.tag(str(tmp_path / "d"), [FillsItsDevice()])
+
+    again = TagSettings(batch_size=2)
+    report = here.tag(str(tmp_path / "d"), [FillsItsDevice()], rows=Rows(recompute=True), settings=again)
+
+    assert (report.computed, report.failed) == (3, 0)
 
 
 def test_each_worker_has_a_device_of_its_own(tmp_path: Path) -> None:

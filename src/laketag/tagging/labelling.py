@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from laketag.engines import place, stopping
@@ -60,7 +59,10 @@ class Labelling:
         """Give the taggers, loaded once per process."""
         digests = tuple(job.digest for job in self.jobs)
         told = (digests, self.device, self.threads, self.cores, self.batch_size)
-        return _pipeline(told, _Hidden(self))
+        if told not in _loaded:
+            _loaded.clear()  # first: a device may not hold two models
+            _loaded[told] = self.load(stopping.requested)
+        return _loaded[told]
 
     def load(self, stop: Callable[[], bool]) -> Pipeline:
         """Load the taggers."""
@@ -107,18 +109,7 @@ class Labelling:
                 yield job
 
 
-@dataclass(frozen=True)
-class _Hidden:
-    """Carries what a cached function needs, but its cache must not look at."""
-
-    labelling: Labelling = field(compare=False)
-
-
-@lru_cache(maxsize=1)
-def _pipeline(told: tuple[object, ...], hidden: _Hidden) -> Pipeline:
-    return hidden.labelling.load(stopping.requested)
-
-
+_loaded: dict[tuple[object, ...], Pipeline] = {}
 _open: dict[tuple[str, int], LanceDataset] = {}
 
 
