@@ -43,7 +43,7 @@ def leaving(command: Callable[P, R]) -> Callable[P, R]:
             say(str(error))
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt as error:
-            say("stopped; the same command starts again")
+            say("stopped; the same command goes on from what is staged, if anything is")
             raise typer.Exit(_signalled(error)) from None
         except BrokenPipeError:
             # The reader has left, as `head` does; Python must not complain about it once more at its end.
