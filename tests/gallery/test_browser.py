@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import expect
 
 import laketag
-from galleries import EVIL_CAPTION, EVIL_KEY, ROWS, served, keys, settled, shot, total, wait_for_total
+from galleries import EVIL_CAPTION, EVIL_KEY, ROWS, keys, served, settled, shot, total, wait_for_total
 from programs import environment, run
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from laketag.errors import LaketagError
-from laketag.gallery.choice import Choice
 from laketag.gallery.cached import CachedDataset
+from laketag.gallery.choice import Choice
 from laketag.lake.location import Location
 
 PAIRS = [

@@ -8,8 +8,8 @@ import pytest
 
 import laketag
 from here import import_, tag
-from laketag.gallery.choice import Choice
 from laketag.gallery.cached import CachedDataset
+from laketag.gallery.choice import Choice
 from laketag.gallery.pages import Pages
 from laketag.lake.location import Location
 from programs import picture

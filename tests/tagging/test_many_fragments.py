@@ -94,7 +94,9 @@ def test_where_one_fails_none_is_left(tmp_path: Path) -> None:
     [job] = jobs_of(dataset.schema, [DigestLabel()], Rows(), settings).jobs
     staging = Staging(location, job.digest)
     index = Index.of(staging.parts())
-    places = [StagedFragment((rows,), (tuple(index.over(rows)),), ()) for rows in ranges_of(dataset, job.reads)]
+    places = [
+        StagedFragment((rows,), (tuple(index.over(rows)),), ()) for rows in ranges_of(dataset, job.reads)
+    ]
     lost = replace(places[-1].staged[0][0], name="lost/chunk.20.0.1.lance")
     broken = replace(places[-1], staged=((lost,),))
     joining = Joining(location, dataset.version, dataset.data_storage_version, ((job, staging),), ((),))

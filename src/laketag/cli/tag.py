@@ -75,10 +75,14 @@ _Slice = Annotated[
 ]
 _StageOnly = Annotated[bool, typer.Option("--stage-only", help="Compute and stage; commit nothing.")]
 _CommitOnly = Annotated[bool, typer.Option("--commit-only", help="Commit what is staged; compute nothing.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Time a sample and estimate the run; write nothing.")]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Time a sample and estimate the run; write nothing.")
+]
 _Price = Annotated[
     float | None,
-    typer.Option(metavar="PRICE", min=0, help="What an hour of the machines costs; --dry-run then tells the cost."),
+    typer.Option(
+        metavar="PRICE", min=0, help="What an hour of the machines costs; --dry-run then tells the cost."
+    ),
 ]
 
 _REASONS = 10

@@ -17,9 +17,9 @@ from starlette.types import ASGIApp
 
 from laketag.errors import LaketagError
 from laketag.gallery import drawing
+from laketag.gallery.cached import CachedDataset
 from laketag.gallery.choice import Choice, whole
 from laketag.gallery.guard import Guard
-from laketag.gallery.cached import CachedDataset
 from laketag.gallery.pages import Pages
 from laketag.gallery.pictures import Picture, picture
 from laketag.lake.explaining import files_explained

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from laketag.gallery.choice import Choice
 from laketag.gallery.cache import Cache
+from laketag.gallery.choice import Choice
 from laketag.gallery.pictures import thumbnail
 from laketag.lake.browsing import Chosen, RowIds, View
 from laketag.lake.dataset import open_dataset

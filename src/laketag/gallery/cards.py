@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from laketag.gallery import words
-from laketag.gallery.choice import Choice
 from laketag.gallery.cached import CachedDataset
+from laketag.gallery.choice import Choice
 from laketag.lake.browsing import RowIds
 from laketag.lake.labels import is_error
 from laketag.lake.presence import KEY

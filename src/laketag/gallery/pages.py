@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from laketag.errors import BadSQL, ColumnError
 from laketag.gallery import words
+from laketag.gallery.cached import CachedDataset
 from laketag.gallery.cards import Card, caption_of, cards_of, key_of
 from laketag.gallery.choice import Choice
 from laketag.gallery.drawing import Histogram, drawn, histogram
-from laketag.gallery.cached import CachedDataset
 from laketag.lake import sql
 from laketag.lake.browsing import RowIds, View
 from laketag.lake.labels import provenance
@@ -91,7 +91,7 @@ class Pages:
         return drawn("alike.html", **self._frame(choice), cards=cards, column=column, back=back, row=row)
 
     def compare(self, choice: Choice, before: int | None, column: str, offset: int) -> str:
-        """Show two versions side by side: what changed, a column's distribution in both, the rows that moved."""
+        """Show two versions side by side: what changed, a column in both, the rows that moved."""
         choice = self._settled(Choice(choice.at))
         after = choice.at or 0
         numbers = [each.version for each in self.cached.history().versions if each.version < after]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from laketag.errors import LaketagError
-from laketag.gallery.drawing import drawn, histogram
 from laketag.gallery.costs import run_costs
+from laketag.gallery.drawing import drawn, histogram
 from laketag.gallery.strips import Album, Strip, strips
 from laketag.lake import sql
 from laketag.lake.browsing import View
