@@ -254,6 +254,19 @@ def test_staged_labels_outlast_a_compaction_after_which_old_versions_are_cleaned
     assert line.predicted_twice() == set()
 
 
+def test_what_was_staged_after_an_update_is_found_again_when_a_restore_undoes_the_update(line: Line) -> None:
+    before = lance.dataset(line.uri).version
+    writers.update_another_column(line.uri)
+    line.tag(stage_only=True)
+    lance.dataset(line.uri, version=before).restore()
+
+    report = line.tag()
+
+    assert report.computed == 0
+    assert line.labels() == {image: sha_of(image) for image in line.images()}
+    assert staged_files(Path(line.uri)) == []
+
+
 def test_a_run_with_new_columns_and_old_ones_is_made_pointless_in_one_line(line: Line) -> None:
     line.tag()
     taggers = [CountingTagger(str(line.counted)), ByteLength()]

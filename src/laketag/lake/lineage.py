@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from laketag.lake.dataset import column_ids, source
-from laketag.lake.reading import RowRange, ranges_of
+from laketag.lake.dataset import column_ids, fragments_of, source
+from laketag.lake.reading import RowRange
 from laketag.lake.transactions import read_transaction
 
 if TYPE_CHECKING:
@@ -92,18 +92,23 @@ def rewritten(
 
 
 def _came_with(dataset: LanceDataset, version: int, columns: Sequence[str]) -> frozenset[str]:
-    before, after = (_sources(dataset, number, columns) for number in (version - 1, version))
-    return frozenset() if before is None or after is None else after - before
+    before, after = (_places(dataset, number, columns) for number in (version - 1, version))
+    return frozenset() if before is None or after is None else frozenset(name for name, _ in after - before)
 
 
-def _sources(dataset: LanceDataset, version: int, columns: Sequence[str]) -> frozenset[str] | None:
+def _places(dataset: LanceDataset, version: int, columns: Sequence[str]) -> frozenset[tuple[str, int]] | None:
+    """Give each fragment's source, with its deletion file's id: a restore brings deleted rows back, too."""
     try:
         there = dataset.checkout_version(version)
     except (OSError, ValueError):
         return None  # it was cleaned away
     if not set(columns) <= set(there.schema.names):
         return None
-    return frozenset(rows.source for rows in ranges_of(there, columns))
+    ids = column_ids(there, columns)
+    return frozenset(
+        (source(each, ids), each.deletion_file.id if each.deletion_file else 0)
+        for each in fragments_of(there)
+    )
 
 
 def is_restored(dataset: LanceDataset, since: int, but: frozenset[int]) -> bool:
