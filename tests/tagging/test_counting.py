@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ import lance
 import pyarrow as pa
 import pytest
 
+import laketag
 from datasets import make
-from fakes import ByteLength, DigestLabel, FailsAtFirst, RaisesOn
-from here import tag
+from fakes import ByteLength, DigestLabel, FailsAtFirst, FakeModel, RaisesOn
+from here import Here, tag
 from laketag.taggers.digest import input_digest
 from laketag.tagging.committing import _rows_told
 from laketag.tagging.settings import Rows, TagSettings
@@ -62,6 +66,52 @@ def test_only_staged_files_with_failed_rows_are_looked_at_for_reasons(
     assert len(looked_at) == 2  # both of the fragment's chunks
     assert (report.failed, report.computed) == (1, 60)
     assert [(each.rows, each.reason) for each in report.errors] == [(1, "ValueError: a row with image 27")]
+
+
+class Killed(BaseException):
+    """As a process ends: nothing of laketag's catches it."""
+
+
+@dataclass(frozen=True)
+class KilledAtFirst(DigestLabel):
+    """As `DigestLabel`, but the first batch of all is the end of its process."""
+
+    folder: str = ""
+
+    def load(self, device: str) -> FakeModel:
+        return FakeModel(self.killed_at_first)
+
+    def killed_at_first(self, batch: list[bytes]) -> pa.RecordBatch:
+        if not Path(self.folder, "killed").exists():
+            Path(self.folder, "killed").touch()
+            raise Killed
+        return self.predict(batch)
+
+
+class Again(Here):
+    """Gives a task out once more where its process was killed."""
+
+    def run(self, fn: Any, tasks: Sequence[Any], tell: Any = None) -> Generator[Any, None, None]:
+        for task in tasks:
+            with suppress(Killed):
+                yield fn(task)
+                continue
+            yield fn(task)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_row_that_two_taggers_stage_at_different_times_is_computed_once(
+    tmp_path: Path, is_killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("laketag.tagging.compute._STAGE_SECONDS", 0)
+    make(tmp_path / "d", rows=200)
+    if not is_killed:
+        (tmp_path / "killed").touch()
+
+    taggers = [ByteLength(batch_size=8), KilledAtFirst(batch_size=100, folder=str(tmp_path))]
+    report = laketag.tag(str(tmp_path / "d"), taggers, engine=Again())
+
+    assert (report.rows, report.computed, report.skipped, report.failed) == (200, 200, 0, 0)
 
 
 def test_rows_of_two_taggers_count_once(tmp_path: Any) -> None:

@@ -86,13 +86,12 @@ class Compute(Labelling):
             for job, index in enumerate(task.staged)
         ]
         staged = tuple(index.plus(parts) for index, parts in zip(task.staged, found, strict=True))
-        return Work(
-            self,
-            dataset,
-            replace(task, staged=staged),
-            parts=dict(enumerate(found)),
-            computed=max((sum(part.rows for part in parts) for parts in found), default=0),
-        )
+        work = Work(self, dataset, replace(task, staged=staged), parts=dict(enumerate(found)))
+        for chunk in task.chunks if any(found) else ():
+            for job, parts in enumerate(found):
+                seen = task.chunk_of(job, chunk)
+                work.count(chunk, staged_addresses(self.staging(job), Index.of(parts), seen))
+        return work
 
 
 @dataclass
@@ -104,6 +103,8 @@ class Work:
     task: Task
     markers: dict[str, list[str]] = field(default_factory=dict)
     parts: dict[int, list[Part]] = field(default_factory=dict)
+    counted: dict[str, set[int]] = field(default_factory=dict)
+    """By the key of a chunk that is not whole yet, the rows of it that are computed, by any tagger."""
     seen: int = 0
     computed: int = 0
     bytes_written: int = 0
@@ -174,7 +175,6 @@ class Work:
 
     def stage(self, chunk: Chunk, labels: list[Labels]) -> None:
         """Stage what the taggers said of a chunk; where that was the last of it, take its marker away."""
-        addresses: set[int] = set()
         for number, one in enumerate(labels):
             if len(one.positions):
                 seen = self.task.chunk_of(number, chunk)
@@ -189,10 +189,17 @@ class Work:
                 self.parts.setdefault(number, []).extend(parts)
                 self.bytes_written += size
                 self._count_errors(self.compute.jobs[number], one)
-                addresses.update(one.positions.tolist())
-        self.computed += len(addresses)
+                self.count(chunk, one.positions)
         if all(one.is_whole for one in labels):
+            self.counted.pop(chunk.key, None)
             self.compute.staging(0).end(self.markers.pop(chunk.key, []))
+
+    def count(self, chunk: Chunk, addresses: Addresses) -> None:
+        """Count the rows of a chunk that a tagger was run on, each once, whichever tagger comes first."""
+        counted = self.counted.setdefault(chunk.key, set())
+        self.computed -= len(counted)
+        counted.update(addresses.tolist())
+        self.computed += len(counted)
 
     def _count_errors(self, job: Job, labels: Labels) -> None:
         for each in labels.batch.column(job.error_column).drop_null().value_counts():
