@@ -14,15 +14,16 @@ SOURCE = Path(__file__).parent.parent / "src" / "laketag"
 ALLOWED = {
     "errors": set(),
     "version": set(),
-    "lake": {"errors"},
+    "times": set(),
+    "lake": {"errors", "times"},
     "taggers": {"errors"},
     "engines": {"errors", "version"},
-    "shards": {"errors", "lake", "engines"},
+    "shards": {"errors", "lake", "engines", "times"},
     "tagging": {"errors", "lake", "engines", "taggers"},
     "gallery": {"errors", "lake"},
-    "training": {"errors", "lake", "taggers"},
+    "training": {"errors", "lake", "taggers", "times"},
     "walkthrough": {"errors"},
-    "cli": {"errors", "laketag"},
+    "cli": {"errors", "laketag", "times"},
     # The public API: names of the layers, each imported when it is used.
     "laketag": {
         *("errors", "lake", "taggers", "engines", "shards", "tagging", "gallery", "training", "version"),

@@ -15,16 +15,22 @@ def test_times_in_nanoseconds_are_printed_to_the_microsecond(capsys: pytest.Capt
     seen = pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns", "UTC"))
     lasted, at = pa.array([1_999, None], pa.duration("ns")), pa.array([1_999, None], pa.time64("ns"))
 
-    print_objects(iter([pa.record_batch({"seen": seen, "lasted": lasted, "at": at, "n": [1, 2]})]))
+    many = pa.array([[1_999], None], pa.large_list(pa.duration("ns")))
+    inner = pa.array([{"at": [1_999]}, None], pa.struct([("at", pa.list_(pa.time64("ns")))]))
+    row = {"seen": seen, "lasted": lasted, "at": at, "many": many, "inner": inner, "n": [1, 2]}
+
+    print_objects(iter([pa.record_batch(row)]))
 
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {
             "seen": "2023-11-14T22:13:20.123456+00:00",
             "lasted": "0:00:00.000001",
             "at": "00:00:00.000001",
+            "many": ["0:00:00.000001"],
+            "inner": {"at": ["00:00:00.000001"]},
             "n": 1,
         },
-        {"seen": None, "lasted": None, "at": None, "n": 2},
+        {"seen": None, "lasted": None, "at": None, "many": None, "inner": None, "n": 2},
     ]
 
 

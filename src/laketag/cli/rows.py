@@ -113,23 +113,12 @@ WRITERS: dict[str, Callable[[Iterator[Any], Path], int]] = {
 
 
 def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
-    for batch in map(_in_microseconds, batches):
+    from laketag.times import in_pythons_times
+
+    for batch in map(in_pythons_times, batches):
         # A slice at a time: a batch of images as Python values would be in memory a second time.
         for start in range(0, len(batch), _MEASURED):
             yield from batch.slice(start, _MEASURED).to_pylist()
-
-
-def _in_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Cut off what is finer: of times in nanoseconds Arrow would give no row at all."""
-    import pyarrow as pa
-
-    for at, field in enumerate(batch.schema):
-        kind = field.type
-        if getattr(kind, "unit", None) == "ns":
-            coarser = pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
-            coarser = pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else coarser
-            batch = batch.set_column(at, field.name, batch.column(at).cast(coarser, safe=False))
-    return batch
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -16,8 +16,8 @@ from laketag.lake.dataset import image_column, is_image_like, open_dataset
 from laketag.lake.explaining import sql_explained
 from laketag.lake.location import Location
 from laketag.lake.query import order_of
-from laketag.lake.reading import in_pythons_times
 from laketag.lake.similar import near
+from laketag.times import in_pythons_times
 
 if TYPE_CHECKING:
     from lance import LanceDataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from laketag.lake.explaining import first_line, sql_explained
 if TYPE_CHECKING:
     from lance import LanceDataset
 
-R = TypeVar("R", pa.RecordBatch, pa.Table)
 
 # A read-ahead of 64 MiB keeps a scan of large images within a worker's memory and costs no speed.
 _IO_BUFFER = 64 << 20
@@ -166,24 +165,6 @@ def values(column: pa.Array) -> list[Any]:
 
 def _vector(numbers: pa.Array) -> Any:
     return numbers.to_pylist() if numbers.null_count else numbers.to_numpy(zero_copy_only=False)
-
-
-def in_pythons_times(rows: R) -> R:
-    """Leave out what is finer than a microsecond: Python knows no such times, and Arrow then gives no row."""
-    schema = pa.schema([field.with_type(_in_microseconds(field.type)) for field in rows.schema])
-    return rows if schema.types == rows.schema.types else rows.cast(schema, safe=False)
-
-
-def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_struct(kind):
-        return pa.struct([each.with_type(_in_microseconds(each.type)) for each in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_in_microseconds(kind.value_type)))
-    if getattr(kind, "unit", None) != "ns":
-        return kind
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz)
-    return pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
 
 
 def check_filter(dataset: LanceDataset, where: str) -> None:

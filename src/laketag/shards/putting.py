@@ -19,10 +19,10 @@ from laketag.errors import Interrupted, ShardError
 from laketag.lake.dataset import is_image_like
 from laketag.lake.explaining import first_line
 from laketag.lake.folder import Folder
-from laketag.lake.reading import in_pythons_times
 from laketag.shards.layout import Layout
 from laketag.shards.members import Keys, members_of
 from laketag.shards.selected import Chosen, Run, Sizes, read
+from laketag.times import in_pythons_times
 
 _GROUP_BYTES = 64 << 20
 """A Parquet file's row groups have about so many bytes."""

@@ -19,9 +19,10 @@ from laketag.lake.links import require_links
 from laketag.lake.location import Location
 from laketag.lake.presence import KEY
 from laketag.lake.query import default_columns
-from laketag.lake.reading import check_filter, fetch, in_pythons_times, live_addresses, row_bytes
+from laketag.lake.reading import check_filter, fetch, live_addresses, row_bytes
 from laketag.lake.similar import is_vector
 from laketag.taggers.decode import DecodeError, decode
+from laketag.times import in_pythons_times
 from laketag.training.epochs import Places
 
 if TYPE_CHECKING:
