@@ -26,6 +26,8 @@ def asked(doc: str | None, **sizes: tuple[Any, Any]) -> argparse.Namespace:
     Each size is given in two forms, short and long, and has a flag of its own. `long` of the result is
     whether it is the long form with nothing of it changed, which `finish` wants to know.
     """
+    # Whole processes are timed: what they import is compiled once, as in what pip has installed.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="the form that the README's figures are from")
     for name, (short, long) in sizes.items():
