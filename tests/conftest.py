@@ -38,16 +38,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("round_", range(metafunc.config.getoption("--rounds")))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of an engine one after the other: a Spark session is not started for each anew."""
-
-    def place(item: pytest.Item) -> int:
-        name = getattr(item, "callspec", None) and item.callspec.params.get("engine")
-        return places.NAMES.index(name) if name in places.NAMES else 0
-
-    items.sort(key=place)
-
-
 TOGETHER = {
     "engines": r"\[(.*-)?(ray|spark|spark-cluster)(-.*)?\]$",
     "demo": r"::test_the_examples_of_a_page|/test_(readers|tutorial|walkthrough)\.py",
@@ -75,17 +65,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     return Together(config, log)
 
 
-@pytest.fixture(scope="session")
-def open_places() -> Iterator[places.Open]:
-    """Keep one Ray cluster and one Spark session for all tests of this process."""
-    with places.Open() as kept:
-        yield kept
-
-
-@pytest.fixture(params=places.ALL)
-def engine(request: pytest.FixtureRequest, open_places: places.Open) -> Engine:
-    """Give each engine in turn."""
-    return open_places.engine(request.param)
+@pytest.fixture(scope="session", params=places.ALL)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Give each engine in turn: pytest runs all tests of one before it starts the next."""
+    with places.opened(request.param) as engine:
+        yield engine
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The engines that the contract is run on, each with the one cluster or session that all its tests share."""
+"""The engines that the contract is run on, and what each needs on this machine."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib.util
 import os
 import shutil
 import sys
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -31,45 +31,25 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "SPARK_LOCAL_IP": "127.0.0
 a `local-cluster` of Spark, which is for tests alone. What laketag starts needs none."""
 
 LOCAL = ["local-1", "local-2"]
-NAMES = [*LOCAL, "ray", "spark", "spark-cluster"]
-ALL = [pytest.param(name, marks=[] if name in LOCAL else [pytest.mark.slow]) for name in NAMES]
+STARTED = ["ray", "spark", "spark-cluster"]
+ALL = [*LOCAL, *(pytest.param(name, marks=pytest.mark.slow) for name in STARTED)]
 
 
-class Open:
-    """What is started: a Ray cluster, and one Spark session, since a process has at most one at a time."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, tuple[str, ExitStack]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for _, stack in self.kept.values():
-            stack.close()
-
-    def engine(self, name: str) -> Engine:
-        """Give an engine by name; what it needs is started, or was."""
-        if name in LOCAL:
-            return Local(int(name[-1]), grace=20)
-        if name == "ray":
-            require_ray()
-            self._keep("ray", name, ray.connected(RAY))
-            return RAY
+@contextmanager
+def opened(name: str) -> Iterator[Engine]:
+    """Start what an engine needs, by its name; it ends with the block."""
+    if name in LOCAL:
+        yield Local(int(name[-1]), grace=20)
+    elif name == "ray":
+        require_ray()
+        with ray.connected(RAY):
+            yield RAY
+    else:
         require_spark()
         engine = CLUSTER if name == "spark-cluster" else SPARK
         os.environ["SPARK_LOCAL_IP"] = LOOPBACK["SPARK_LOCAL_IP"]  # for the one JVM of all sessions
-        self._keep("spark", name, spark.connected(engine))
-        return engine
-
-    def _keep(self, kind: str, name: str, opening: AbstractContextManager[object]) -> None:
-        started, stack = self.kept.get(kind, ("", ExitStack()))
-        if started == name:
-            return
-        stack.close()
-        stack = ExitStack()
-        stack.enter_context(opening)
-        self.kept[kind] = name, stack
+        with spark.connected(engine):
+            yield engine
 
 
 def require_ray() -> None:
