@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -12,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 import places
-from datasets import make
-from fakes import AbortsOn, CountingTagger, predicted
+from datasets import labels, make, right_label
+from fakes import AbortsOn, CountingTagger, DigestLabel, predicted
 from laketag.engines.local import Local
 from laketag.engines.protocol import Engine
 from laketag.shards.importing import import_
@@ -66,6 +67,19 @@ def test_import_and_tag_give_the_same_bits_as_one_local_worker(
 
     assert there.num_rows == 60
     assert there.equals(here)
+
+
+@pytest.mark.slow
+def test_a_dataset_made_anew_at_its_place_is_read_by_workers_that_have_read_the_old_one(
+    engine: Engine, tmp_path: Path
+) -> None:
+    for rows in (20, 30):
+        shutil.rmtree(tmp_path / "d", ignore_errors=True)
+        make(tmp_path / "d", rows)
+
+        tag(str(tmp_path / "d"), [DigestLabel()], engine=engine)
+
+        assert labels(tmp_path / "d") == {number: right_label(number) for number in range(rows)}
 
 
 @pytest.mark.slow

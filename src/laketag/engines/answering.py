@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import traceback
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -36,17 +37,20 @@ class Answer:
 
 
 def packed(fn: Any, py_files: Sequence[str] = ()) -> bytes:
-    """Pickle a function together with the files that it needs.
+    """Pickle a function for one run, together with the files that it needs.
 
     Raises:
         EngineError: one of the files cannot be read.
     """
-    pickled: bytes = cloudpickle.dumps((Parcel.of(py_files), cloudpickle.dumps(fn)))
+    # A worker that outlives a run must not take the same function of the next run for this one, with what
+    # this one keeps: the dataset may be another by then.
+    run = uuid.uuid4().hex
+    pickled: bytes = cloudpickle.dumps((run, Parcel.of(py_files), cloudpickle.dumps(fn)))
     return pickled
 
 
 def answer(pickled: bytes, task: bytes) -> Answer:
-    """Run a packed function, loaded once per process, on a pickled task.
+    """Run a packed function, loaded once per run and process, on a pickled task.
 
     Whatever goes wrong is an answer, too.
     """
@@ -81,7 +85,7 @@ def _loaded(pickled: bytes) -> Any:
     # Threads of a model that wait must sleep: awake, they take the cores from those that decode. It is read
     # when a library of a model is loaded, which is below.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    parcel, fn = cloudpickle.loads(pickled)
+    _, parcel, fn = cloudpickle.loads(pickled)
     parcel.unpack()
     try:
         return cloudpickle.loads(fn)

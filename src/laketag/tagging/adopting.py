@@ -31,7 +31,6 @@ from laketag.tagging.checked import known_after, write_checked
 from laketag.tagging.compute import Compute, Work
 from laketag.tagging.holding import leased_jobs
 from laketag.tagging.job import ADOPTED_FROM, Job, columns_of_others, job_of, maker_of
-from laketag.tagging.labelling import dataset_at
 from laketag.tagging.plan import Chunk
 from laketag.tagging.preparing import Jobs, inputs_of, look, plan
 from laketag.tagging.settings import Rows, TagSettings
@@ -216,7 +215,7 @@ class Digest:
 
     def __call__(self, task: Task) -> Done:
         """Read and digest the task's rows, chunk by chunk; no model, no decoding."""
-        dataset = dataset_at(self.compute.location, self.compute.version)
+        dataset = self.compute.dataset
         dataset.io_stats_incremental()
         work = Work(self.compute, dataset, task)
         for chunk in task.chunks:

@@ -21,7 +21,7 @@ from laketag.lake.reading import scan
 from laketag.taggers.rows import Labels, Row, Stats
 from laketag.tagging.careful import carefully
 from laketag.tagging.job import Job
-from laketag.tagging.labelling import Labelling, dataset_at
+from laketag.tagging.labelling import Labelling
 from laketag.tagging.plan import Chunk
 from laketag.tagging.staging import Index, Part, staged_addresses
 from laketag.tagging.task import Addresses, Done, Task, Wanted
@@ -43,7 +43,7 @@ class Compute(Labelling):
             return self._stage_all(task)
 
     def _stage_all(self, task: Task) -> Done:
-        dataset = dataset_at(self.location, self.version)
+        dataset = self.dataset
         dataset.io_stats_incremental()
         begun = self.staging(0).begun()
         work = self._resumed(dataset, task)

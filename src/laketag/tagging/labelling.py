@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from laketag.engines import place, stopping
@@ -49,6 +50,11 @@ class Labelling:
     batch_size: int | None = None
     row_bytes: int = 0
     """An estimate of a row's size."""
+
+    @cached_property
+    def dataset(self) -> LanceDataset:
+        """The version, opened once per run and process: its manifest may be large."""
+        return open_dataset(self.location, self.version)
 
     @property
     def device(self) -> str:
@@ -110,12 +116,3 @@ class Labelling:
 
 
 _loaded: dict[tuple[object, ...], Pipeline] = {}
-_open: dict[tuple[str, int], LanceDataset] = {}
-
-
-def dataset_at(location: Location, version: int) -> LanceDataset:
-    """Open a version once per process: its manifest may be large."""
-    if (location.uri, version) not in _open:
-        _open.clear()
-        _open[location.uri, version] = open_dataset(location, version)
-    return _open[location.uri, version]

@@ -17,7 +17,6 @@ from laketag.taggers.pipeline import Pipeline
 from laketag.taggers.protocol import batch_size_of, errors_of
 from laketag.taggers.rows import Row, Stats
 from laketag.tagging.compute import Compute, Work
-from laketag.tagging.labelling import dataset_at
 from laketag.tagging.preparing import Run
 from laketag.tagging.report import Estimate
 from laketag.tagging.speed import speed_of
@@ -69,7 +68,7 @@ class Sample:
         return Sampled(labelled, failed, stats.seconds, loaded - started, mean, stats)
 
     def _rows(self, tasks: Sequence[Task], sizes: list[int], stop: Callable[[], bool]) -> Iterator[Row]:
-        dataset = dataset_at(self.compute.location, self.compute.version)
+        dataset = self.compute.dataset
         chunks = ((Work(self.compute, dataset, task), chunk) for task in tasks for chunk in task.chunks)
         for work, chunk in chunks:
             if stop():
