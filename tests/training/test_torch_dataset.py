@@ -202,6 +202,18 @@ def test_a_loop_that_sets_every_epoch_goes_on_in_the_one_that_its_state_is_of(ur
     assert list(numbers_of_epoch(resumed, 2)) == list(numbers_of_epoch(numbers(uri, **options), 2))
 
 
+@pytest.mark.parametrize("begin", [lambda dataset: dataset.set_epoch(1), iter], ids=["set_epoch", "iter"])
+def test_a_state_taken_before_the_first_row_of_a_pass_has_all_of_it_to_come(uri, begin):
+    first = numbers(uri, shuffle=True)
+    assert len(list(first)) == ROWS
+    begin(first)
+    resumed = numbers(uri, shuffle=True)
+
+    resumed.load_state_dict(first.state_dict())
+
+    assert list(resumed) == list(numbers_of_epoch(numbers(uri, shuffle=True), first.epoch))
+
+
 def test_a_workers_state_is_of_its_batches_too(uri, monkeypatch):
     monkeypatch.setattr("laketag.training.passes._worker", lambda: Worker(1, 2, is_apart=True))
     state = numbers(uri, batch_size=4).state_dict()

@@ -108,15 +108,20 @@ class Passes:
             self._begin_at(epoch, 0)
 
     def _begin_at(self, epoch: int, skip: int) -> None:
+        self._skip, self._rows = skip, 0
         self._shared.zero_()
         self._shared[_EPOCH], self._shared[_SKIP] = epoch, skip
 
     def __iter__(self) -> Iterator[Any]:
         reader, worker = self._open(), _worker()
+        # At once, and not with the first row: a state may be taken before that.
         self._skip, self._rows = self._begin(worker)
         places = self.plan.order.places(len(reader.addresses), self.epoch, self.plan.share)[self._skip :]
         mine = worker.of(places, self.plan.batch_size or 1)[self._rows :]
-        rows = reader.read(mine)
+        return self._given(reader.read(mine))
+
+    def _given(self, rows: Iterator[dict[str, Any]]) -> Iterator[Any]:
+        """Give rows, or batches of them, and count them."""
         given = rows if self.plan.transform is None else map(self.plan.transform, rows)
         if self.plan.batch_size is None:
             for row in given:
@@ -169,8 +174,7 @@ class Passes:
             self._shared[_EPOCH] = state["epoch"]
             self._own = (state["skip"], state["rows"])
             return
-        self._skip, self._rows = state["skip"] + state["rows"], 0
-        self._begin_at(state["epoch"], self._skip)
+        self._begin_at(state["epoch"], state["skip"] + state["rows"])
 
     def _place(self) -> dict[str, int] | None:
         """Say which blocks of rows are a worker's; None in the loop's own process, which has all."""
