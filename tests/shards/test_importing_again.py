@@ -56,6 +56,21 @@ def test_a_restored_dataset_gets_its_shards_back(tmp_path, uri):
     assert [row["__key__"] for row in rows(uri)] == ["a", "b"]
 
 
+def test_samples_that_a_restore_took_back_are_added_again(tmp_path, uri):
+    shard = write_tar(tmp_path / "a.tar", *(sample(f"{i}") for i in range(4)))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:3000])
+    run(uri, shard)
+    shard.write_bytes(whole)
+    run(uri, shard)
+    lance.dataset(uri, version=1).restore()
+
+    again = run(uri, shard)
+
+    assert again.complete
+    assert [row["__key__"] for row in rows(uri)] == ["0", "1", "2", "3"]
+
+
 def test_new_shards_need_append(tmp_path, uri):
     run(uri, write_tar(tmp_path / "a.tar", sample("a")))
 

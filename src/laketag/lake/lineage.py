@@ -111,6 +111,22 @@ def _places(dataset: LanceDataset, version: int, columns: Sequence[str]) -> froz
     )
 
 
+def ancestors(dataset: LanceDataset, since: int) -> frozenset[int]:
+    """List the versions from one on out of which the dataset's came about; a restore leaves some out.
+
+    What was cleaned away is taken for no restore.
+    """
+    import lance
+
+    found, version = set(), dataset.version
+    while version >= since:
+        found.add(version)
+        transaction = read_transaction(dataset, version)
+        is_back = transaction is not None and isinstance(transaction.operation, lance.LanceOperation.Restore)
+        version = transaction.operation.version if is_back else version - 1
+    return frozenset(found)
+
+
 def is_restored(dataset: LanceDataset, since: int, but: frozenset[int]) -> bool:
     """Whether an earlier version was made the latest one after a version; those in `but` did not."""
     import lance

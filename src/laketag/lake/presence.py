@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,14 @@ URL, KEY = "__url__", "__key__"
 _AT_ONCE = 200
 
 
-def present_urls(dataset: LanceDataset, urls: Collection[str]) -> set[str]:
-    """Say of which shards the dataset has rows. It reads one column of text."""
+def rows_by_url(dataset: LanceDataset, urls: Collection[str]) -> Counter[str]:
+    """Count the rows that the dataset has of each shard. It reads one column of text."""
     asked = set(urls)
-    found: set[str] = set()
+    found: Counter[str] = Counter()
     for batch in dataset.scanner(columns=[URL]).to_batches():
-        found |= asked.intersection(pc.unique(batch.column(URL)).to_pylist())
-        if len(found) == len(asked):
-            break
+        for each in pc.value_counts(batch.column(URL)).to_pylist():
+            if each["values"] in asked:
+                found[each["values"]] += each["counts"]
     return found
 
 

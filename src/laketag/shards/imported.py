@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from laketag.errors import JobRefused
 from laketag.lake.dataset import exists, open_dataset
+from laketag.lake.lineage import ancestors
 from laketag.lake.location import Location
-from laketag.lake.presence import KEY, URL, keys_of, present_urls
+from laketag.lake.presence import KEY, URL, keys_of, rows_by_url
 from laketag.lake.staged import IMPORTED, StagedFiles
 from laketag.lake.transactions import JOB_KEY, version_with
 from laketag.shards.ledger import Ledger
 from laketag.shards.shard import Shard
+
+if TYPE_CHECKING:
+    from laketag.lake.dataset import LanceDataset
 
 _ANNOUNCED = "announced"
 
@@ -90,25 +95,42 @@ def find_pending(location: Location, shards: Sequence[Shard], *, append: bool) -
             "import into another place"
         )
     known = _known(location, {shard.url for shard in shards})
-    present = present_urls(dataset, [shard.url for shard in shards])
-    done: list[Imported] = []
-    pending = []
-    for shard in shards:
-        found = known.get(shard.url)
-        # No rows where there were samples: the dataset was restored to a version before them.
-        if found and _is_same(found, shard) and (shard.url in present or not found.ledger.samples):
-            done.append(found)
-        else:
-            pending.append(shard)
-    new = [shard.url for shard in pending if shard.url not in present and shard.url not in known]
+    rows = rows_by_url(dataset, [shard.url for shard in shards])
+    done = _done(dataset, shards, known, rows)
+    pending = [shard for shard in shards if shard.url not in done]
+    new = [shard.url for shard in pending if not rows[shard.url] and shard.url not in known]
     if new and not append and dataset.count_rows() > 0:
         raise JobRefused(
             f"{location.uri} exists, and does not have {len(new)} of the shards (first {new[0]}); "
             "add them with --append, or import into another place"
         )
-    have = keys_of(dataset, [shard.url for shard in pending if shard.url in present])
-    folders = frozenset(each.folder for each in done)
-    return Pending(tuple(each.ledger for each in done), tuple(pending), have, folders)
+    have = keys_of(dataset, [shard.url for shard in pending if rows[shard.url]])
+    folders = frozenset(each.folder for each in done.values())
+    return Pending(tuple(each.ledger for each in done.values()), tuple(pending), have, folders)
+
+
+def _done(
+    dataset: LanceDataset,
+    shards: Sequence[Shard],
+    known: Mapping[str, tuple[int, Imported]],
+    rows: Mapping[str, int],
+) -> dict[str, Imported]:
+    """Find the shards of which there is nothing to add: all rows are there, or were deleted by somebody.
+
+    Where a restore went back behind an import, rows are gone that nobody deleted.
+    """
+    same = {
+        shard.url: known[shard.url]
+        for shard in shards
+        if shard.url in known and _is_same(known[shard.url][1], shard)
+    }
+    fewer = {url: version for url, (version, found) in same.items() if rows[url] < found.ledger.samples}
+    kept = ancestors(dataset, min(fewer.values())) if any(rows[url] for url in fewer) else frozenset()
+    return {
+        url: found
+        for url, (version, found) in same.items()
+        if url not in fewer or (rows[url] and version in kept)
+    }
 
 
 def _is_same(found: Imported, shard: Shard) -> bool:
@@ -120,8 +142,8 @@ def _write(location: Location, name: str, shards: Iterable[Imported]) -> None:
     StagedFiles(location, IMPORTED).write(name, pa.table({"shard": pa.array(texts, pa.string())}))
 
 
-def _known(location: Location, urls: set[str]) -> dict[str, Imported]:
-    """Read the latest note on each shard."""
+def _known(location: Location, urls: set[str]) -> dict[str, tuple[int, Imported]]:
+    """Read the latest note on each shard, and the version that it is of."""
     staged = StagedFiles(location, IMPORTED)
     dated = []
     for name in staged.names():
@@ -130,12 +152,12 @@ def _known(location: Location, urls: set[str]) -> dict[str, Imported]:
             # Of a version, what was announced came before all else that was noted.
             dated.append((version, not name.startswith(_ANNOUNCED), name))
     known = {}
-    for *_, name in sorted(dated):
+    for version, _, name in sorted(dated):
         for text in staged.read(name)["shard"].to_pylist():
             entry = json.loads(text)
             ledger = Ledger(**entry.pop("ledger"))
             if ledger.shard in urls:
-                known[ledger.shard] = Imported(**entry, ledger=ledger)
+                known[ledger.shard] = version, Imported(**entry, ledger=ledger)
     return known
 
 
