@@ -74,6 +74,18 @@ def test_every_value_of_a_small_file_is_read_back(tmp_path: Path, monkeypatch: p
         write_verified(location, dataset.data_storage_version, SCHEMA, [batch(100)], rows=100)
 
 
+def test_times_finer_than_pythons_are_read_back_from_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "_WHOLE_BYTES", 0)
+    dataset, location = make(tmp_path), Location.of(str(tmp_path))
+    times = pa.record_batch([pa.array(range(100), pa.timestamp("ns"))], names=["SEEN"])
+
+    file = write_verified(location, dataset.data_storage_version, times.schema, [times], rows=100)
+
+    assert file.full == ("SEEN",)
+
+
 def test_a_file_that_grows_large_is_sampled_from_its_first_row_on(tmp_path: Path) -> None:
     dataset, location = make(tmp_path), Location.of(str(tmp_path))
     witness = columns._Witness()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,32 @@ def test_vectors_and_lists_that_moved_are_counted(tmp_path: Path, kind: pa.DataT
         LabelChange(None, "(a value)", 1),
         LabelChange("(a value)", None, 1),
     }
+
+
+def test_a_list_without_a_number_in_it_is_equal_to_itself(tmp_path: Path) -> None:
+    kind = pa.list_(pa.float64())
+    schema = pa.schema([pa.field("__key__", pa.string()), pa.field("L", kind, metadata={"laketag": "{}"})])
+    table = pa.table({"__key__": list("ab"), "L": pa.array([[float("nan")], [1.0]], kind)}, schema)
+    lance.write_dataset(table, str(tmp_path), enable_stable_row_ids=True, data_storage_version="2.1")
+    lance.dataset(str(tmp_path)).merge_insert("__key__").when_matched_update_all().execute(table)
+
+    [same] = diff(str(tmp_path), 1, 2).labels
+
+    assert (same.compared, same.moved) == (2, 0)
+
+
+def test_times_in_nanoseconds_that_moved_are_told_to_the_microsecond(tmp_path: Path) -> None:
+    make(tmp_path, 3)
+    add_column(str(tmp_path), "SEEN", "to_timestamp_nanos(1999 + number)")
+    before = lance.dataset(str(tmp_path)).version
+    report = add_column(str(tmp_path), "SEEN", "to_timestamp_nanos(1999 - number)", replace=True)
+
+    [moved] = diff(str(tmp_path), before, report.version).labels
+
+    assert moved.moved == 2
+    assert moved.changes == (
+        LabelChange(datetime(1970, 1, 1, microsecond=2), datetime(1970, 1, 1, microsecond=1), 2),
+    )
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.struct([("a", pa.list_(pa.string()))])], ids=str)

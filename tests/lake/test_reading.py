@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,10 @@ def test_a_vector_is_an_array_whatever_its_neighbours_are() -> None:
     assert isinstance(first, np.ndarray)
     assert input_digest({"vector": first}) == input_digest({"vector": alone})
     assert (holed, missing) == ([None, 3.0], None)
+
+
+def test_times_in_nanoseconds_are_given_to_the_microsecond() -> None:
+    whole, inside = pa.array([1_999], pa.timestamp("ns")), pa.array([[1_999]], pa.list_(pa.timestamp("ns")))
+
+    moment = datetime(1970, 1, 1, microsecond=1)
+    assert (values(whole), values(inside)) == ([moment], [[moment]])

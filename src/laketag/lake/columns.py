@@ -14,6 +14,7 @@ import pyarrow as pa
 from laketag.errors import CommitError
 from laketag.lake.location import Location
 from laketag.lake.session import delete_file, session_of
+from laketag.times import in_pythons_times
 
 if TYPE_CHECKING:
     from lance.file import LanceFileReader
@@ -209,9 +210,10 @@ def _check(file: ColumnFile, meant: _Content, read: _Content) -> None:
                 f"column file {file.name} has {count} nulls in {name!r} where {meant.nulls[name]} were "
                 "written; nothing is committed, run the same command again"
             )
-    for name in read.values.column_names:
+    found, wanted = in_pythons_times(read.values), in_pythons_times(meant.values)
+    for name in found.column_names:
         # As text: a NaN is equal to itself there.
-        if repr(read.values[name].to_pylist()) != repr(meant.values[name].to_pylist()):
+        if repr(found[name].to_pylist()) != repr(wanted[name].to_pylist()):
             raise CommitError(
                 f"column file {file.name} does not hold the values of {name!r} that were written; "
                 "nothing is committed, run the same command again"

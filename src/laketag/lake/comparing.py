@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laketag.lake.dataset import column_ids, data_file, fragments_of
+from laketag.times import in_pythons_times
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -122,6 +123,8 @@ def _is_other_list(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Any:
         is_unlike = (before != after) & ~(np.isnan(before) & np.isnan(after))
         found[is_both.to_numpy()] = is_unlike.any(axis=1)
     else:
-        pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
-        found[is_both.to_numpy()] = [before != after for before, after in pairs]
+        sides = in_pythons_times(pa.table([old, new], names=["old", "new"]))
+        pairs = zip(*(side.to_pylist() for side in sides.columns), strict=True)
+        # As text: a NaN is equal to itself there.
+        found[is_both.to_numpy()] = [repr(before) != repr(after) for before, after in pairs]
     return pa.array(found)

@@ -32,6 +32,7 @@ from laketag.lake.explaining import explaining
 from laketag.lake.history import RENAMING, operation
 from laketag.lake.labels import is_digest, is_label
 from laketag.lake.location import Location
+from laketag.times import in_pythons_times
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -254,7 +255,7 @@ class _Pair:
         before, after = values_of(self.old, old, name, key), values_of(self.new, new, new_name, key)
         same = self.new.count_rows() - len(after)
         both = matched(before, after)
-        table = both.filter(is_other(both)).drop_columns("key")
+        table = in_pythons_times(both.filter(is_other(both)).drop_columns("key"))
         if not _is_tabled(table):
             table = pa.table({side: _is_there(table[side]) for side in table.column_names})
         groups = table.group_by(["before", "after"]).aggregate([([], "count_all")]).to_pylist()

@@ -15,6 +15,7 @@ from laketag.errors import BadSQL
 from laketag.lake import sql
 from laketag.lake.dataset import column_ids, fragments_of, is_blob, source
 from laketag.lake.explaining import first_line, sql_explained
+from laketag.times import in_pythons_times
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -152,7 +153,8 @@ def values(column: pa.Array) -> list[Any]:
     held = column.type
     is_vector = pa.types.is_fixed_size_list(held) and pa.types.is_primitive(held.value_type)
     if not is_vector or pa.types.is_boolean(held.value_type):
-        return list(column.to_pylist())
+        [plain] = in_pythons_times(pa.record_batch([column], names=[""])).columns
+        return list(plain.to_pylist())
     set_ = column.drop_null()
     flat = set_.flatten()
     if flat.null_count:
