@@ -6,7 +6,7 @@ import pytest
 
 from laketag.lake.sql import for_filter, for_query
 
-NAMES = ["AESTHETIC_SCORE", "width", "count", "desc", "odd name"]
+NAMES = ["AESTHETIC_SCORE", "width", "count", "desc", "odd name", "e5"]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ NAMES = ["AESTHETIC_SCORE", "width", "count", "desc", "odd name"]
         ("width = 'width'", "`width` = 'width'", "\"width\" = 'width'"),
         ("count(*) > count", "count(*) > `count`", 'count(*) > "count"'),
         ("caption = 'it''s width'", "caption = 'it''s width'", "caption = 'it''s width'"),
+        ("width > 1e5", "`width` > 1e5", '"width" > 1e5'),
         ("order by width desc", "order by `width` desc", 'order by "width" desc'),
         ("-- isn't\nwidth = ''", "-- isn't\n`width` = ''", "-- isn't\n\"width\" = ''"),
         ("/* isn't */ width = ''", "/* isn't */ `width` = ''", "/* isn't */ \"width\" = ''"),

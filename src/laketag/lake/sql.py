@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# A comment, a string, a quoted name, or a word; everything else stays as it is.
-_TOKEN = re.compile(r"""--[^\r\n]*|/\*[\s\S]*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|[^\W\d]\w*""")
+# A comment, a string, a quoted name, a number or a word; everything else stays as it is.
+_TOKEN = re.compile(r"""--[^\r\n]*|/\*[\s\S]*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\w+""")
 _RESERVED = """
     all and any array as asc between by case cast cross date desc distinct else end except exists false
     first from full group having in inner intersect interval is join last left like limit natural not
@@ -73,7 +73,7 @@ def _quoted(text: str, names: Sequence[str], left: str, right: str) -> str:
 
     def replace(match: re.Match[str]) -> str:
         token = match.group()
-        if token[0] in "-/'":
+        if token[0] in "-/'" or token[0].isdecimal():
             return token
         if token[0] in '"`':
             meant = token[1:-1].replace(2 * token[0], token[0])
