@@ -353,13 +353,19 @@ def test_the_preprocessed_image_is_small(tagger: Aesthetic, images: list[bytes])
 def test_fp32_is_rounded_to_ten_bits_on_no_gpu(tagger: Aesthetic, images: list[bytes]) -> None:
     import torch
 
-    model, before, seen = tagger.load("cpu"), torch.backends.cudnn.allow_tf32, []
-    model._encoder._model.register_forward_pre_hook(
-        lambda module, args: seen.append(torch.backends.cudnn.allow_tf32)
-    )
+    def allowed() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
 
-    model.predict([model.prepare({"image": Image.open(io.BytesIO(images[0])).convert("RGB")})])
+    model, seen = tagger.load("cpu"), []
+    model._encoder._model.register_forward_pre_hook(lambda module, args: seen.append(allowed()))
+    image = Image.open(io.BytesIO(images[0])).convert("RGB")
 
-    assert seen == [False]
-    assert before
-    assert torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")  # as a program may, or a container by its environment
+    try:
+        model.predict([model.prepare({"image": image})])
+        after = allowed()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+    assert seen == [(False, False)]
+    assert after == (True, True)

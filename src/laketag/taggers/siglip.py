@@ -101,10 +101,7 @@ class Encoder:
 
         # Before the model's own dtype: in bfloat16 the levels of a pixel would be rounded twice.
         levels = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        cudnn = torch.backends.cudnn
-        kept = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
-        # A GPU's convolutions would round fp32 to ten bits, so that scores were not those of a CPU.
-        with cudnn.flags(**kept, allow_tf32=False):
+        with _in_full_precision(torch):
             return self._model(pixel_values=levels).pooler_output.float()
 
 
@@ -120,8 +117,6 @@ class CudaEncoder(Encoder):
         """How long the GPU was at work, from the first to the last kernel of each batch."""
         self._device = next(model.parameters()).device
         self._copies = torch.cuda.Stream(self._device)
-        # Two, since the next batch is filled in while the copy of this one may be under way.
-        self._pinned: list[Any] = [None, None]
 
     def vectors(self, images: list[Pixels]) -> Vectors:
         """Give the pooled vector of each image, in float32, not normalised."""
@@ -137,7 +132,9 @@ class CudaEncoder(Encoder):
     def _begun(self, images: list[Pixels]) -> Callable[[], Vectors]:
         import torch
 
-        pinned = self._filled(images)
+        # Each batch has pinned memory of its own: torch gives it out again once the copies of it have ended.
+        pinned = torch.empty((len(images), self.side, self.side, 3), dtype=torch.uint8, pin_memory=True)
+        np.stack(images, out=pinned.numpy())
         with torch.cuda.stream(self._copies):
             pixels = pinned.to(self._device, non_blocking=True)
         compute = torch.cuda.current_stream(self._device)
@@ -149,27 +146,18 @@ class CudaEncoder(Encoder):
         last.record(compute)
         there = torch.empty(pooled.shape, dtype=pooled.dtype, pin_memory=True)
         there.copy_(pooled, non_blocking=True)
-        copied = torch.cuda.Event()
+        copied = torch.cuda.Event(blocking=True)  # else who waits keeps a core, which could decode, busy
         copied.record(compute)
 
         def wait() -> Vectors:
-            copied.synchronize()
-            self.busy_seconds += first.elapsed_time(last) / 1000
+            # Asked from elsewhere, CUDA may set itself up on the first GPU, too, and take memory there.
+            with torch.cuda.device(self._device):
+                copied.synchronize()
+                self.busy_seconds += first.elapsed_time(last) / 1000
             vectors: Vectors = there.numpy()
             return vectors
 
         return wait
-
-    def _filled(self, images: list[Pixels]) -> Any:
-        import torch
-
-        self._pinned.reverse()
-        rows, shape = len(images), (self.side, self.side, 3)
-        if self._pinned[0] is None or len(self._pinned[0]) < rows:
-            self._pinned[0] = torch.empty((rows, *shape), dtype=torch.uint8, pin_memory=True)
-        pinned = self._pinned[0][:rows]
-        np.stack(images, out=pinned.numpy())
-        return pinned
 
 
 def _device(torch: Any, name: str, dtype: Dtype) -> Any:
@@ -181,7 +169,8 @@ def _device(torch: Any, name: str, dtype: Dtype) -> Any:
         raise BadTagger(f"the aesthetic model does not run on {name}; give cpu, cuda or cuda:0")
     if place.type == "cuda" and not torch.cuda.is_available():
         raise BadTagger(
-            f"there is no {name} here: torch sees no GPU; give --device cpu, or install torch for CUDA"
+            f"there is no {name} here: torch sees no GPU; give --device cpu, install torch for CUDA, or on "
+            "Ray give each worker a GPU (--engine-option gpus=1)"
         )
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise BadTagger(
@@ -193,6 +182,23 @@ def _device(torch: Any, name: str, dtype: Dtype) -> Any:
             if not torch.cuda.is_bf16_supported(including_emulation=False):
                 raise BadTagger(f"{name} has no bf16, as GPUs before Ampere; give aesthetic?dtype=fp32")
     return place
+
+
+@contextmanager
+def _in_full_precision(torch: Any) -> Iterator[None]:
+    """Keep fp32 from being rounded to ten bits, which convolutions on a GPU do unless they are told not to.
+
+    Matrix products do where a program, or the environment that a container sets, allows it. Scores would not
+    be those of a CPU.
+    """
+    cudnn, products = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    kept = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with cudnn.flags(**kept, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(products)
 
 
 @contextmanager
