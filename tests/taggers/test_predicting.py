@@ -135,8 +135,10 @@ def test_a_run_that_is_stopped_keeps_what_is_at_work() -> None:
         ),
         lambda: RuntimeError("Failed to allocate memory for requested buffer of size 1"),
         lambda: RuntimeError("std::bad_alloc"),
+        lambda: RuntimeError("CUDA error: out of memory"),
+        lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
-    ids=["torch on CUDA", "Python", "torch on a CPU", "onnxruntime", "C++"],
+    ids=["torch on CUDA", "Python", "torch on a CPU", "onnxruntime", "C++", "CUDA", "cuBLAS"],
 )
 def test_every_way_to_say_that_memory_does_not_suffice_is_understood(error: Callable[[], Exception]) -> None:
     sizes: list[int] = []
@@ -169,3 +171,24 @@ def test_a_device_that_is_lost_is_no_fault_of_the_rows(where: str) -> None:
         DeviceLost, match=r"tagger given lost its device .*device-side assert triggered Compile"
     ):
         run(Broken(where), 10)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: no kernel image is available for execution on the device",
+        "CUDA error: uncorrectable NVLink error detected during the execution",
+        "CUDA failure 719: unspecified launch failure ; GPU=0",
+        "Triton Error [CUDA]: an illegal memory access was encountered",
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx(...)`",
+    ],
+    ids=["torch", "built for other GPUs", "broken", "onnxruntime", "Triton", "cuBLAS"],
+)
+def test_of_what_cuda_itself_complains_no_row_is_said_to_be_the_cause(said: str) -> None:
+    class Refused:
+        def predict(self, batch: list[bytes]) -> pa.RecordBatch:
+            raise RuntimeError(said)
+
+    with pytest.raises(DeviceLost, match="tagger given lost its device"):
+        run(Refused(), 10)

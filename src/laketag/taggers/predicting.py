@@ -15,9 +15,16 @@ from laketag.errors import DeviceLost
 from laketag.taggers.protocol import Model, Tagger
 from laketag.taggers.rows import Stats, reason
 
-_OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "can't allocate memory", "bad_alloc")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "failed to allocate memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "status_alloc_failed",  # cuBLAS and cuDNN
+)
 # With these CUDA refuses all further work of a process: what fails from then on says nothing of its row.
 _LOST = (
+    "cuda error",  # what torch puts before all that CUDA says: the rest of it is no fault of a row either
     "device-side assert",
     "hardware stack error",
     "illegal instruction",
@@ -25,7 +32,9 @@ _LOST = (
     "invalid program counter",
     "launch timed out",
     "misaligned address",
+    "no kernel image",
     "uncorrectable ecc error",
+    "uncorrectable nvlink error",
     "unspecified launch failure",
 )
 
@@ -145,12 +154,13 @@ class Predictor:
             self._stats.predict_seconds += perf_counter() - before
 
     def _failure(self, error: Exception) -> _Tried:
-        if any(sign in str(error).lower() for sign in _LOST):
+        is_memory = _is_out_of_memory(error)
+        if not is_memory and any(sign in str(error).lower() for sign in _LOST):
             raise DeviceLost(
                 f"tagger {self.tagger.name} lost its device ({reason(error)}); a new process may use it again"
             ) from error
         # What is known of the error, not the error: its traceback would keep the batch's memory.
-        return _Tried(error=reason(error), is_memory=_is_out_of_memory(error))
+        return _Tried(error=reason(error), is_memory=is_memory)
 
 
 def fitted(result: object, schema: pa.Schema, *, rows: int) -> pa.RecordBatch:
