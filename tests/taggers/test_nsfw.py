@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,3 +108,24 @@ def test_its_digest_does_not_load_the_model_library() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert ran.stdout.strip() == "False"
+
+
+def test_on_a_gpu_fp32_is_not_rounded_and_algorithms_are_not_chosen_by_timing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import onnxruntime
+
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    here, asked = onnxruntime.InferenceSession, []
+
+    def session(weights: str, options: object, providers: list[object]) -> SimpleNamespace:
+        asked.append(providers[0])
+        real = here(weights, options, providers=[cpu])
+        return SimpleNamespace(get_providers=lambda: [cuda, cpu], get_inputs=real.get_inputs)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [cuda, cpu])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+
+    Nsfw().load("cuda:1")
+
+    assert asked == [(cuda, {"device_id": 1, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"})]

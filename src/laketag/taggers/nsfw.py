@@ -157,7 +157,10 @@ def _session(weights: Path, device: str, threads: int) -> Any:
     is_cuda = device.startswith("cuda")
     providers: list[Any] = [_CPU]
     if is_cuda and _CUDA in onnxruntime.get_available_providers():
-        providers.insert(0, (_CUDA, {"device_id": int(device.partition(":")[2] or 0)}))
+        # Else fp32 is rounded to ten bits, and each process chooses algorithms by timing them: scores would
+        # be neither those of a CPU nor those of the process before.
+        exact = {"use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
+        providers.insert(0, (_CUDA, {"device_id": int(device.partition(":")[2] or 0), **exact}))
     session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
     # Where it finds no CUDA, or not all that its own build needs, it goes on on the CPU without a word.
     if is_cuda and _CUDA not in session.get_providers():
