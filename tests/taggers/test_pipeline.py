@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from tests.fakes import (
 from laketag.errors import BadTagger
 from laketag.taggers.decorated import tagger
 from laketag.taggers.digest import input_digest
-from laketag.taggers.pipeline import Pipeline, predict
+from laketag.taggers.pipeline import Pipeline, cores, predict
 from laketag.taggers.rows import Labels, Row
 from laketag.taggers.spec import find
 from pipelines import Preparing, jpeg, labelled, numbered, rows
@@ -320,3 +322,26 @@ def test_what_a_masked_array_masks_is_no_label(kind: pa.DataType) -> None:
     told = [row["N_ERROR"] for row in labelled(Pipeline([made]), [b"a", b"b"])]
     is_first = pa.types.is_nested(kind)  # of a list one number is masked, in the first row
     assert [error is not None for error in told] == [is_first, not is_first]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 4),
+        ({"cpu.max": "6400000 100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({}, 4),
+    ],
+)
+def test_a_container_has_the_cores_that_its_quota_is_worth(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert cores(tmp_path) == expected

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from math import inf
+from contextlib import suppress
+from math import ceil, inf
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -187,9 +189,23 @@ def _flushed(sheets: list[Sheet], stop: Callable[[], bool]) -> bool:
     return True
 
 
-def cores() -> int:
-    """Count the cores that this process may use: a container's share, where the system can tell it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(control: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the cores that this process may use: a container's share, where the system can tell it.
+
+    Args:
+        control: where a container finds its limits.
+    """
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(here, _quota(control) or here)
+
+
+def _quota(control: Path) -> int:
+    """Read how many cores' time the system grants, rounded up; 0 where it sets no limit."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2, version 1
+        with suppress(OSError):
+            granted, period = " ".join((control / name).read_text() for name in names).split()
+            return 0 if granted in ("max", "-1") else ceil(int(granted) / int(period))
+    return 0
 
 
 def _loaded(tagger: Tagger, device: str) -> Model:
