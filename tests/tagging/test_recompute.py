@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from datasets import labels, make, right_label, staged_files, table
-from fakes import CountingTagger, DigestLabel, FailsAtFirst, predicted
+from fakes import CountingTagger, DigestLabel, FailsAtFirst, RaisesOn, predicted
 from here import tag
 from laketag.errors import JobRefused, TooManyErrors, WrongUsage
 from laketag.tagging.settings import Rows, TagSettings
@@ -177,7 +177,7 @@ def in_slices(**settings: bool) -> list[TagSettings]:
 
 RECOMPUTES = {
     "of all rows": [(AGAIN, TagSettings())],
-    "of some rows": [(Rows(where="number < 4", recompute=True), TagSettings())],
+    "of the rows that a filter takes": [(Rows(where="number < 8", recompute=True), TagSettings())],
     "by slices": [(AGAIN, part) for part in in_slices()],
     "by slices that are committed together": [
         *((AGAIN, part) for part in in_slices(stage_only=True)),
@@ -201,4 +201,19 @@ def test_failures_that_were_staged_before_a_recompute_do_not_come_after_it(tmp_p
 
     assert (again + report.computed, report.failed) == (12, 0)
     assert lance.dataset(uri).count_rows("MENDED_ERROR is null and BYTES is not null") == 12
+    assert staged_files(tmp_path / "data") == []
+
+
+def test_labels_that_were_staged_beside_a_failure_that_is_outdated_are_not_made_again(tmp_path: Path) -> None:
+    uri = str(tmp_path / "data")
+    make(tmp_path / "data", 8, rows_per_fragment=8)
+    tagger = RaisesOn(nth=3, folder=str(tmp_path), batch_size=1)
+    tag(uri, [tagger], rows=Rows(where="number >= 6"))
+    assert tag(uri, [tagger], settings=STAGE).computed == 6  # of which the first has failed
+    tag(uri, [tagger], rows=Rows(where="number = 0", recompute=True))
+
+    report = tag(uri, [tagger])
+
+    assert (report.computed, report.staged, report.failed) == (0, 6, 0)
+    assert lance.dataset(uri).count_rows("RAISES_ERROR is null and BYTES is not null") == 8
     assert staged_files(tmp_path / "data") == []

@@ -298,12 +298,7 @@ def _staged(seen: Look, number: int, settings: TagSettings) -> Index:
     index = follow(dataset, job, staging, Index.of(staging.parts()))
     if not seen.compute.labelled[number]:
         return index
-    gone = outdated(dataset, job, staging, index.of_slice(settings.slice))
-    if not gone.by_source:
-        return index
-    staging.clear(gone)
-    names = gone.names
-    return Index.of(part for part in index.parts if part.name not in names)
+    return index.plus(outdated(dataset, job, staging, index.of_slice(settings.slice)))
 
 
 def _lacks(job: Job, retry_errors: bool) -> str:

@@ -64,6 +64,11 @@ class Part:
         return self.rows == _rows(self.name)
 
     @property
+    def key(self) -> str:
+        """The key of its chunk, which tells the slice."""
+        return self.name.rsplit("/", 1)[-1].split(".")[0]
+
+    @property
     def age(self) -> str:
         """Sorts the older first: of two labels of a row, the newer counts."""
         return self.name.split(".")[2]
@@ -221,7 +226,7 @@ class Index:
 
     def of_slice(self, part: tuple[int, int] | None) -> Index:
         """Keep what was staged for the chunks of a slice, so that slices do not commit each other's work."""
-        return Index.of(one for one in self.parts if is_in_slice(_key(one.name), part))
+        return Index.of(one for one in self.parts if is_in_slice(one.key, part))
 
     def over(self, rows: RowRange) -> list[Part]:
         """List the parts that may hold rows of a range, the older first."""
@@ -290,10 +295,6 @@ def neighbours(places: Iterable[T], parts_of: Callable[[T], Iterable[Part]]) -> 
         files |= shared
     if group:
         yield group
-
-
-def _key(name: str) -> str:
-    return name.rsplit("/", 1)[-1].split(".")[0]
 
 
 def _rows(name: str) -> int:
