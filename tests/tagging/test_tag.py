@@ -90,6 +90,15 @@ def test_a_filter_and_a_limit_only_narrow(tmp_path: Path) -> None:
     assert labels(tmp_path) == {n: right_label(n) for n in range(300)}
 
 
+def test_rows_with_labels_behind_the_last_one_of_a_limit_are_skipped_ones(tmp_path: Path) -> None:
+    make(tmp_path)
+    tag(str(tmp_path), [DigestLabel()], rows=Rows(where="number >= 200"))
+
+    report = tag(str(tmp_path), [DigestLabel()], rows=Rows(limit=50))
+
+    assert (report.rows, report.computed, report.skipped) == (150, 50, 100)
+
+
 @pytest.mark.slow
 def test_taggers_of_different_progress_share_a_run(tmp_path: Path) -> None:
     make(tmp_path)

@@ -174,9 +174,11 @@ def _note_what_is_known(under_way: UnderWay) -> None:
 
 def _skipped(under_way: UnderWay) -> int:
     """Count the rows that were looked at and have labels now, those of this command included."""
-    if under_way.total.tasks:
-        return under_way.total.seen
     seen = under_way.run.look
+    if under_way.total.tasks:
+        # Behind the last row of a limit nothing is looked at: selected rows there have labels.
+        is_cut = seen.end is not None and under_way.settings.slice is None
+        return seen.rows if is_cut else under_way.total.seen
     return seen.rows - seen.missing + min(seen.missing, under_way.outcome.rows)
 
 
