@@ -246,6 +246,11 @@ def _add(tar: tarfile.TarFile, name: str, body: bytes) -> None:
     tar.addfile(member, io.BytesIO(body))
 
 
+def _typed(word: str) -> str:
+    """Quote a word as people do: SQL with its own single quotes goes in double ones."""
+    return f'"{word}"' if "'" in word and not set('"$`\\!') & set(word) else shlex.quote(word)
+
+
 class _Run:
     """Commands, printed and run as one would type them."""
 
@@ -257,7 +262,7 @@ class _Run:
         print(f"\n{text}", file=self._out, flush=True)
 
     def step(self, explanation: str, arguments: list[str]) -> None:
-        command = shlex.join(["laketag", *arguments])
+        command = " ".join(map(_typed, ["laketag", *arguments]))
         self.say(f"# {explanation}\n$ {command}")
         self.commands.append(command)
         code = subprocess.run(

@@ -19,6 +19,7 @@ from programs import LISTENING, Program, environment, wait_until_staged
         (("tag", "DATASET", "--with", "quality", "--column", "txt"), "cannot be read as images"),
         (("query", "DATASET", "--where", "nothing > 1"), "nothing"),
         (("query", "DATASET", "--columns", "Txt"), "did you mean 'txt'?"),
+        (("query", "DATASET", "--order-by", "SHARPNES desc"), "did you mean 'SHARPNESS'?"),
         (("import", "nothing.tar", "new.lance"), "no shard 'nothing.tar'"),
         (("query", "DATASET", "--output", "no/such/folder.csv"), "cannot be written"),
         (("query", "DATASET", "--where", "nothing > 1"), "QUALITY_DIGEST\n"),

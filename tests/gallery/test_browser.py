@@ -267,7 +267,8 @@ def test_a_new_version_is_there_at_the_next_look(chromium: Any, photos: str, tmp
 
 def test_the_program_serves_until_it_is_interrupted(photos: str) -> None:
     command = [sys.executable, "-m", "laketag", "serve", photos, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as program:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as program:
         try:
             assert program.stdout is not None
             found = program.stdout.readline().strip()
@@ -275,10 +276,10 @@ def test_the_program_serves_until_it_is_interrupted(photos: str) -> None:
                 status = answer.status
         finally:
             program.terminate()
-        code = program.wait(20)
+        _, told = program.communicate(timeout=20)
 
     assert found.startswith("http://127.0.0.1:")
-    assert (status, code) == (200, 143)
+    assert (status, program.returncode, told) == (200, 143, "laketag: the gallery has ended\n")
 
 
 def test_the_report_says_what_it_is_in_json(photos: str, tmp_path: Path) -> None:

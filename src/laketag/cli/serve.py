@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from laketag.cli.options import ImageColumn, StorageOptions, Uri, store_options
+from laketag.errors import Interrupted
 
 _Host = Annotated[
     str, typer.Option(metavar="HOST", help="Where to listen; beyond this machine a token is asked for.")
@@ -31,10 +32,13 @@ def serve(
     """
     import laketag
 
-    laketag.serve(
-        uri,
-        column=column,
-        address=laketag.Address(host, port, token),
-        storage_options=store_options(uri, storage_option),
-        started=lambda address: typer.echo(f"{address}\nCtrl-C ends it."),
-    )
+    try:
+        laketag.serve(
+            uri,
+            column=column,
+            address=laketag.Address(host, port, token),
+            storage_options=store_options(uri, storage_option),
+            started=lambda address: typer.echo(f"{address}\nCtrl-C ends it."),
+        )
+    except KeyboardInterrupt:
+        raise Interrupted("the gallery has ended") from None

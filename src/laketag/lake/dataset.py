@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -146,8 +147,9 @@ def require_columns(schema: pa.Schema, names: Sequence[str]) -> None:
     """Raise a `ColumnError` for the first name that is no column."""
     for name in names:
         if name not in schema.names:
-            alike = [n for n in schema.names if n.lower() == name.lower()]
-            hint = f"did you mean {alike[0]!r}?" if alike else f"columns: {_list(schema.names)}"
+            by_lower = {each.lower(): each for each in schema.names}
+            close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.8)
+            hint = f"did you mean {by_lower[close[0]]!r}?" if close else f"columns: {_list(schema.names)}"
             raise ColumnError(f"there is no column {name!r}; {hint}")
 
 
