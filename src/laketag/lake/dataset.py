@@ -148,7 +148,7 @@ def require_columns(schema: pa.Schema, names: Sequence[str]) -> None:
     for name in names:
         if name not in schema.names:
             by_lower = {each.lower(): each for each in schema.names}
-            close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.8)
+            close = get_close_matches(name.lower(), by_lower, n=1)
             hint = f"did you mean {by_lower[close[0]]!r}?" if close else f"columns: {_list(schema.names)}"
             raise ColumnError(f"there is no column {name!r}; {hint}")
 

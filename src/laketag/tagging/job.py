@@ -107,7 +107,8 @@ def has_columns(job: Job, schema: pa.Schema) -> bool:
         absent = [name for name in job.columns.names if name not in present]
         raise JobRefused(
             f"of the columns of tagger {job.name!r} {', '.join(absent)} went away, {', '.join(present)} did "
-            "not, so no one can tell which rows have labels: drop the rest, or --recompute"
+            "not, so no one can tell which rows have labels: bring it back (rename-column, or "
+            "`laketag restore`), drop the rest, or --recompute"
         )
     return True
 
