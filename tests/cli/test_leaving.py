@@ -145,6 +145,13 @@ def test_a_read_only_dataset_is_one_line_with_its_path(program: Program, importe
         assert str(imported) in done.stderr
 
 
+def test_no_command_is_cut_off_where_all_are_listed(program: Program) -> None:
+    listed = program("--help").stdout.partition("Commands:")[2].splitlines()
+
+    assert any(line.endswith("Run taggers over the images and commit their columns.") for line in listed)
+    assert [line for line in listed if line.endswith("...")] == []
+
+
 def test_no_command_prints_help(program: Program) -> None:
     done = program()
 

@@ -49,7 +49,7 @@ def add_column(
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Add a column with the value of an SQL expression for every row.
+    """Add a column with the values of an SQL expression.
 
     It takes all that `query --sql` takes between select and from: CASE, windows, subqueries. No image is
     written. Rows that come later have no value; with --replace the same command gives them one.
@@ -73,10 +73,10 @@ def adopt(
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Take over label columns that another program made, so that `tag` goes on where they end.
+    """Take over label columns that another program made.
 
-    The labels stay as they are. Rows that have one are read once, to note which image it belongs to;
-    no model is run. Rows without labels are left for the next `tag`.
+    `tag` then goes on where they end. The labels stay as they are. Rows that have one are
+    read once, to note which image it belongs to; no model is run. Rows without labels are left for `tag`.
     """
     import laketag
 
@@ -131,7 +131,10 @@ def cast_column(
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Give a column another width: integers to integers, floats to floats, strings to strings."""
+    """Give a column a wider or narrower type.
+
+    Integers stay integers, floats floats, strings strings.
+    """
     import laketag
 
     options = store_options(uri, storage_option)

@@ -66,9 +66,9 @@ def export(
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Write a selection as WebDataset shards, labels in the JSON, or as Parquet files.
+    """Write a selection as WebDataset shards or Parquet files.
 
-    The same command again goes on where a broken one stopped.
+    In shards, labels go into the JSON. The same command again goes on where a broken one stopped.
     """
     import laketag
 

@@ -32,7 +32,10 @@ def versions(
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
-    """List the versions: when, by what, rows, and columns that came (+), went (-) or got values (~)."""
+    """List the versions: when, by what, and what changed.
+
+    Beside the rows, the columns that came (+), went (-) or got values (~).
+    """
     import laketag
 
     options = store_options(uri, storage_option)
@@ -78,7 +81,10 @@ def restore(
 def diff(
     uri: Uri, before: _Before, after: _After, storage_option: StorageOptions = None, as_json: Json = False
 ) -> None:
-    """Compare two versions: rows, columns, and labels that moved, as a from-to table."""
+    """Compare two versions: rows, columns and labels.
+
+    Of labels that moved, a table says from what to what.
+    """
     import laketag
 
     report = laketag.diff(uri, before, after, storage_options=store_options(uri, storage_option))

@@ -23,9 +23,10 @@ def report(
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Write one page about the labels, with pictures, that opens anywhere, offline.
+    """Write one page about the labels, with pictures, to mail.
 
-    Each label's distribution, pictures of each bucket, errors by reason, what made it, what it cost.
+    It opens anywhere, offline, and holds each label's distribution, pictures of each bucket, errors by
+    reason, what made the labels, and what they cost.
     """
     if file.suffix.lower() not in (".html", ".htm"):
         raise WrongUsage(f"{file} does not end in .html; give the page a name as labels.html")

@@ -26,9 +26,9 @@ def serve(
     column: ImageColumn = None,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Serve pages to look at the images, filter, sort and choose; read only.
+    """Serve a gallery to look, filter, sort and choose in.
 
-    It prints the address to open, and runs until Ctrl-C. It needs `pip install 'laketag[serve]'`.
+    It reads only, prints the address to open, and runs until Ctrl-C. It needs `pip install 'laketag[serve]'`.
     """
     import laketag
 

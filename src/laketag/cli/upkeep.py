@@ -43,7 +43,10 @@ def index(
     storage_option: StorageOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Build an index on a column; the same command again takes in the rows that came since."""
+    """Build an index on a column, or bring it up to date.
+
+    The same command again takes in the rows that came since.
+    """
     import laketag
 
     report = laketag.index(uri, column, kind, storage_options=store_options(uri, storage_option))
