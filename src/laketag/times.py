@@ -18,9 +18,11 @@ def in_pythons_times(rows: R) -> R:
 def _in_microseconds(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([each.with_type(_in_microseconds(each.type)) for each in kind])
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
-        return make(kind.value_field.with_type(_in_microseconds(kind.value_type)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        inner = kind.value_field.with_type(_in_microseconds(kind.value_type))
+        if pa.types.is_large_list(kind):
+            return pa.large_list(inner)
+        return pa.list_(inner, kind.list_size if pa.types.is_fixed_size_list(kind) else -1)
     if getattr(kind, "unit", None) != "ns":
         return kind
     if pa.types.is_timestamp(kind):

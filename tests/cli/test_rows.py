@@ -17,7 +17,8 @@ def test_times_in_nanoseconds_are_printed_to_the_microsecond(capsys: pytest.Capt
 
     many = pa.array([[1_999], None], pa.large_list(pa.duration("ns")))
     inner = pa.array([{"at": [1_999]}, None], pa.struct([("at", pa.list_(pa.time64("ns")))]))
-    row = {"seen": seen, "lasted": lasted, "at": at, "many": many, "inner": inner, "n": [1, 2]}
+    pair = pa.array([[1_999, 0], None], pa.list_(pa.duration("ns"), 2))
+    row = {"seen": seen, "lasted": lasted, "at": at, "many": many, "inner": inner, "pair": pair, "n": [1, 2]}
 
     print_objects(iter([pa.record_batch(row)]))
 
@@ -28,9 +29,10 @@ def test_times_in_nanoseconds_are_printed_to_the_microsecond(capsys: pytest.Capt
             "at": "00:00:00.000001",
             "many": ["0:00:00.000001"],
             "inner": {"at": ["00:00:00.000001"]},
+            "pair": ["0:00:00.000001", "0:00:00"],
             "n": 1,
         },
-        {"seen": None, "lasted": None, "at": None, "many": None, "inner": None, "n": 2},
+        {"seen": None, "lasted": None, "at": None, "many": None, "inner": None, "pair": None, "n": 2},
     ]
 
 

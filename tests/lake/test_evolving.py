@@ -91,7 +91,7 @@ def test_a_value_that_no_column_can_hold_is_refused_with_the_way_out(
         add_column(str(tmp_path), "X", expression)
 
 
-@pytest.mark.parametrize("name", ["number", "NUMBER", "", "a.b", 'a"b', "_rowid"])
+@pytest.mark.parametrize("name", ["number", "NUMBER", "", "*", "a.b", 'a"b', "_rowid"])
 def test_a_name_that_is_taken_or_no_name_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path)
 

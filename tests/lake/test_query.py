@@ -121,7 +121,7 @@ def test_rows_come_in_the_order_of_a_column_whose_name_has_blanks(tmp_path: Path
     assert [row["my score"] for batch in batches for row in batch.to_pylist()] == [3, 2, 1, None]
 
 
-@pytest.mark.parametrize("limit", [None, 2])
+@pytest.mark.parametrize("limit", [None, 2, 0])
 def test_rows_come_in_the_order_of_a_column_that_is_not_shown(tmp_path: Path, limit: int | None) -> None:
     import lance
 

@@ -168,7 +168,7 @@ def test_columns_that_appear_late_lose_no_row(tmp_path, uri):
 
 
 def test_names_that_clash_get_a_suffix_and_are_reported(tmp_path, uri):
-    keys = ["jpg", "json", "__key__", "_rowid", "Width", "width", "a.b", "", "tick`", "ok"]
+    keys = ["jpg", "json", "__key__", "_rowid", "Width", "width", "a.b", "", "tick`", "*", "ok"]
 
     report = run(uri, write_tar(tmp_path / "a.tar", sample("a", dict.fromkeys(keys, 1))))
 
@@ -183,6 +183,7 @@ def test_names_that_clash_get_a_suffix_and_are_reported(tmp_path, uri):
         "json:a.b": "a_b_json",
         "json:": "_json",
         "json:tick`": "tick__json",
+        "json:*": "__json",
     }
     assert all(row[column] == 1 for column in clashes.values())
     assert (row["ok"], row["Width"], row["jpg"]) == (1, 1, b"picture of a")

@@ -206,9 +206,9 @@ def cast_column(
 
 
 def _check_new(schema: pa.Schema, name: str, *, replace: bool) -> None:
-    if not name or any(letter in name for letter in '."`') or name.startswith("_row"):
+    if name in ("", "*") or any(letter in name for letter in '."`') or name.startswith("_row"):
         raise ColumnError(
-            f"{name!r} cannot name a column: it must not be empty, begin with _row, or hold a dot or a quote"
+            f"{name!r} cannot name a column: it is empty or *, begins with _row, or holds a dot or a quote"
         )
     if name in schema.names:
         if not replace:

@@ -104,7 +104,8 @@ def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchRea
         where, options = _similar(dataset, selection, where)
         columns.append("_distance")
     elif selection.order_by is not None:
-        ordered, options["order_by"] = _ordering(dataset.schema, selection.order_by)
+        ordered, ordering = _ordering(dataset.schema, selection.order_by)
+        options["order_by"] = ordering if selection.limit != 0 else None  # of no rows, Lance makes no order
         # Lance orders by what it reads only, and holds all of that: images are read afterwards.
         read = [ordered] if has_images else list(dict.fromkeys([*columns, ordered]))
         options["with_row_address"] = has_images

@@ -23,7 +23,7 @@ _RESERVED = frozenset(
     )
 )
 _AS_JSON = b"as JSON "
-_ODD = re.compile(r"[.`\x00-\x1f\x7f\ud800-\udfff]")
+_ODD = re.compile(r"^\*$|[.`\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST = 200
 _HOLDS = {
     pa.int64(): ("int",),
