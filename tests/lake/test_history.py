@@ -60,6 +60,20 @@ def test_a_limit_lists_the_latest_and_still_says_what_the_first_of_them_changed(
     assert len(versions(str(tmp_path), limit=10).versions) == 4
 
 
+def test_names_and_pins_stay_in_a_folder_whose_name_an_address_would_escape(tmp_path: Path) -> None:
+    uri = str(tmp_path / "数据 100%" / "a#b?c%20.lance")
+    Path(uri).parent.mkdir()
+    make(Path(uri), rows=3)
+
+    tag(uri, [DigestLabel()])  # which pins the version that it reads
+    versions(uri, tag="labelled")
+
+    assert [each.name for each in tmp_path.iterdir()] == ["数据 100%"]
+    assert [each.name for each in (tmp_path / "数据 100%").iterdir()] == ["a#b?c%20.lance"]
+    assert versions(uri).versions[-1].names == ("labelled",)
+    assert restore(uri, 1).version == 3
+
+
 def test_a_named_version_is_restored_by_its_name(tmp_path: Path) -> None:
     make(tmp_path)
     named = versions(str(tmp_path), tag="before").versions

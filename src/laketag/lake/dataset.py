@@ -9,6 +9,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
@@ -76,6 +77,21 @@ def _require_folder(location: Location) -> None:
     data = os.path.join(location.uri, "data")
     if location.is_local and os.path.lexists(data) and not os.path.isdir(data):
         raise DatasetError(f"{data} is no folder, and a dataset keeps its files there; move it away")
+
+
+def create_tag(location: Location, name: str, version: int) -> None:
+    """Give a version a name of Lance's.
+
+    Raises:
+        ValueError: the name is taken, or is none.
+        OSError: the store, or the disk, refuses.
+    """
+    import lance
+
+    # Of a plain path Lance makes the folder that the escaped path names, too: `%E6...` beside a `数...`.
+    uri = f"file-object-store://{quote(location.uri)}" if location.is_local else location.uri
+    dataset = lance.dataset(uri, version=version, storage_options=dict(location.storage_options))
+    dataset.tags.create(name, version)
 
 
 def version_number(dataset: LanceDataset, version: int | str) -> int:

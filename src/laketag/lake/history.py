@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from laketag.errors import CommitError, DatasetError
-from laketag.lake.dataset import PIN_PREFIX, open_dataset, version_number
+from laketag.lake.dataset import PIN_PREFIX, create_tag, open_dataset, version_number
 from laketag.lake.explaining import explaining, first_line
 from laketag.lake.location import Location
 from laketag.lake.probing import require_put_if_absent
@@ -113,7 +113,7 @@ def versions(
     location = Location.of(uri, storage_options)
     dataset = open_dataset(location)
     if tag is not None:
-        _name_version(dataset, tag)
+        _name_version(location, dataset, tag)
     names: dict[int, list[str]] = {}
     for name, held in dataset.tags.list().items():
         names.setdefault(int(held["version"]), []).append(name)
@@ -188,7 +188,7 @@ def _restore(location: Location, latest: int, number: int) -> int:
     return commit(location, latest, lance.LanceOperation.Restore(number), {}, max_retries=20)
 
 
-def _name_version(dataset: LanceDataset, name: str) -> None:
+def _name_version(location: Location, dataset: LanceDataset, name: str) -> None:
     if name.startswith(PIN_PREFIX) or name.isdecimal():
         raise DatasetError(
             f"{name!r} cannot name a version: numbers and what begins with {PIN_PREFIX} mean other things"
@@ -199,7 +199,7 @@ def _name_version(dataset: LanceDataset, name: str) -> None:
     if held is not None:
         raise DatasetError(f"version {held['version']} is named {name!r} already; take another name")
     try:
-        dataset.tags.create(name, dataset.version)
+        create_tag(location, name, dataset.version)
     except (ValueError, OSError) as error:
         raise DatasetError(f"{name!r} cannot name a version: {first_line(error)}") from error
 

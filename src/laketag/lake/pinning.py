@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from laketag.errors import StoreError
-from laketag.lake.dataset import PIN_PREFIX, open_dataset
+from laketag.lake.dataset import PIN_PREFIX, create_tag, open_dataset
 from laketag.lake.lease import LASTS, leased
 from laketag.lake.location import Location
 from laketag.lake.patience import OF_LANCE
@@ -70,5 +70,5 @@ def _pin(location: Location, version: int, job: str, part: str) -> str:
     if name in tags.list():
         tags.update(name, version)
     else:
-        tags.create(name, version)
+        create_tag(location, name, version)
     return name
