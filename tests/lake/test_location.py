@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from laketag.lake.location import Location
 def test_an_empty_address_is_refused_and_does_not_mean_the_current_folder() -> None:
     with pytest.raises(WrongUsage, match="address is empty; give a folder"):
         Location.of("")
+
+
+def test_an_address_of_another_encoding_is_refused() -> None:
+    with pytest.raises(WrongUsage, match="not UTF-8; rename"):
+        Location.of(os.fsdecode(b"/data/\xd5\xd5\xc6\xac.lance"))
 
 
 def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

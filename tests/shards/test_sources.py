@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -116,6 +118,15 @@ def test_what_is_not_read_is_refused_without_showing_secrets(folder, argument):
     with pytest.raises(ShardRefused) as error:
         find_shards([argument])
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its disks hold no such names")
+def test_a_shard_whose_name_is_of_another_encoding_is_refused(folder):
+    shard = os.fsdecode(b"\xd5\xd5\xc6\xac.tar")
+    Path(shard).write_bytes(b"")
+
+    with pytest.raises(ShardRefused, match="not UTF-8"):
+        find_shards([shard])
 
 
 def test_a_range_of_millions_is_refused_at_once(folder):

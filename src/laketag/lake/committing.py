@@ -105,10 +105,10 @@ def commit_columns(
                     return arrived
                 raise CommitError(
                     f"{location.uri}: the commit failed ({first_line(error)}); "
-                    "the work is staged, run the same command again"
+                    "run the same command again: what is staged is kept"
                 ) from error
         back_off(attempt)
-    raise outrun(location, "the labels are staged, run the same command again")
+    raise outrun(location, "run the same command again: what is staged is kept")
 
 
 @dataclass

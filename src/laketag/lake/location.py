@@ -29,7 +29,7 @@ class Location:
         """Make a local folder absolute, so that workers elsewhere on the machine find it; `file:///` is one.
 
         Raises:
-            WrongUsage: the address is empty.
+            WrongUsage: the address is empty, or is not UTF-8.
             DatasetError: it holds credentials.
         """
         uri = os.fspath(uri)
@@ -37,6 +37,8 @@ class Location:
             raise WrongUsage(
                 "the dataset's address is empty; give a folder, or one as s3://bucket/name.lance"
             )
+        if not is_utf8(uri):
+            raise WrongUsage(f"the dataset's address is {uri!r}, which is not UTF-8; rename the folder")
         given = dict(storage_options or {})
         if uri.startswith("file:///"):
             uri = unquote(uri.removeprefix("file://"))
@@ -60,6 +62,11 @@ class Location:
     def scheme(self) -> str:
         """What stands before `://`; nothing for a folder."""
         return "" if self.is_local else self.uri.partition("://")[0].lower()
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a name on a disk is UTF-8: of another encoding, Python has surrogates in it."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _is_plain_http(options: Mapping[str, str]) -> bool:

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import product
 
 from laketag.errors import ShardNotFound, ShardRefused
+from laketag.lake.location import is_utf8
 from laketag.lake.patience import at_once
 from laketag.shards import remote, web
 from laketag.shards.remote import ENDINGS
@@ -70,6 +71,8 @@ def _looked_up(names: Sequence[str], options: Mapping[str, str]) -> Iterator[Sha
 def _found(options: Mapping[str, str], name: str, given_up: threading.Event) -> list[Shard]:
     if "://" in name:
         return remote.find(name, options, given_up)
+    if not is_utf8(name):
+        raise ShardRefused(f"the name {name!r} is not UTF-8, as addresses in a dataset are; rename the file")
     status = os.stat(name)
     return [Shard(name, name, status.st_size, status.st_mtime_ns)]
 
