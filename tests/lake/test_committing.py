@@ -107,7 +107,7 @@ def test_columns_that_are_made_first_undo_no_change_of_metadata(
 
     monkeypatch.setattr(lance.fragment.LanceFragment, "merge_columns", meddled)
 
-    _reserve(Location.of(uri), TWICE, {})
+    _reserve(Location.of(uri), lance.dataset(uri), TWICE, {})
     commit(uri, TWICE, lambda: None)
 
     assert lance.dataset(uri).schema.field("extra").metadata == {b"made_by": b"another"}

@@ -18,7 +18,7 @@ import pytest
 import writers
 from datasets import staged_files
 from fakes import ByteLength, CountingTagger, RaisesOn, predicted, sha_of
-from laketag.errors import LaketagError
+from laketag.errors import JobRefused, LaketagError
 from laketag.tagging.report import TagReport
 from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
@@ -274,6 +274,17 @@ def test_a_run_with_new_columns_and_old_ones_is_made_pointless_in_one_line(line:
 
     with pytest.raises(LaketagError, match="that was tagged is gone"):
         tag(line.uri, taggers, settings=SETTINGS, engine=engine)
+
+
+def test_a_label_column_that_is_dropped_during_a_run_does_not_come_back_without_its_labels(
+    line: Line,
+) -> None:
+    tag(line.uri, [CountingTagger(str(line.counted))], rows=Rows(limit=18), engine=Here())
+
+    with pytest.raises(JobRefused, match="SHA went away"):
+        line.tag(Here(lambda: lance.dataset(line.uri).drop_columns(["SHA"])))
+
+    assert "SHA" not in lance.dataset(line.uri).schema.names
 
 
 def test_a_label_of_an_image_that_failed_in_another_row_moves_along(tmp_path: Path) -> None:

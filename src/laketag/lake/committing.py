@@ -133,8 +133,11 @@ class _Commit:
             return arrived
         if not fragments_of(dataset):  # every row is gone
             return Version(dataset.version, 0, self.reserved)
-        if is_late or _are_mixed(dataset, self.columns):
-            self.reserved = _reserve(self.location, self.columns, self.properties) or self.reserved
+        is_mixed = _are_mixed(dataset, self.columns)
+        if is_mixed:
+            self.prepare(dataset)  # it refuses where others have dropped one: that would come back empty
+        if is_late or is_mixed:
+            self.reserved = _reserve(self.location, dataset, self.columns, self.properties) or self.reserved
             dataset = open_dataset(self.location)
             if _are_mixed(dataset, self.columns):
                 return None
@@ -162,14 +165,15 @@ def _are_mixed(dataset: LanceDataset, columns: pa.Schema) -> bool:
     return 0 < len(_new(dataset, columns)) < len(columns)
 
 
-def _reserve(location: Location, columns: pa.Schema, properties: Mapping[str, str]) -> int | None:
+def _reserve(
+    location: Location, dataset: LanceDataset, columns: pa.Schema, properties: Mapping[str, str]
+) -> int | None:
     """Make the columns that are not there yet, empty; returns the version that has them, if it made one.
 
     What takes time is done before the latest version is read, so that few writers are quick enough.
     """
     import lance
 
-    dataset = open_dataset(location)
     new = _new(dataset, columns)
     if not len(new):
         return None
