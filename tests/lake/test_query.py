@@ -9,11 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import imports
 import laketag
-from laketag.errors import BadSQL, ColumnError, DatasetError, WrongUsage
+from laketag.errors import BadSQL, ColumnError, DatasetError, LinkBroken, WrongUsage
 from laketag.lake import sql
 from laketag.lake.browsing import View
+from laketag.lake.dataset import open_dataset
 from laketag.lake.location import Location
+from laketag.lake.reading import scan
+from tars import write_tar
 
 
 @pytest.fixture
@@ -165,6 +169,60 @@ def test_large_images_are_read_a_few_at_a_time(
     assert [n for batch in batches for n in batch["n"].to_pylist()] == order
     assert all(batch["jpg"][0].as_py() == large_image(batch["n"][0].as_py() * 23 % 40) for batch in batches)
     assert max(len(batch) for batch in batches) <= 8
+
+
+def test_a_filter_on_large_images_reads_a_few_at_a_time(large: str) -> None:
+    where = "jpg is not null"
+    dataset = open_dataset(Location.of(large))
+
+    found = [
+        list(laketag.query(large, selection=laketag.Selection(where, ("n",)))),
+        list(laketag.query(large, selection=laketag.Selection(sql=f"select n from dataset where {where}"))),
+        list(scan(dataset, [], ["n"], where=where)),
+    ]
+
+    for batches in found:
+        assert sorted(n for batch in batches for n in batch["n"].to_pylist()) == [*range(40)]
+        assert max(len(batch) for batch in batches) <= 8
+
+
+BLOBS = [laketag.ImportSettings(image_encoding="blob"), laketag.ImportSettings(link=True)]
+
+
+@pytest.mark.parametrize("settings", BLOBS, ids=["blob", "link"])
+def test_blobs_are_bytes_by_sql_and_a_filter_on_them_reads_none(
+    tmp_path: Path, settings: laketag.ImportSettings
+) -> None:
+    uri = str(tmp_path / "photos.lance")
+    shard = write_tar(tmp_path / "a.tar", [("a.jpg", large_image(0)), ("a.txt", b"")], [("b.txt", b"")])
+    imports.run(uri, shard, settings=settings)
+    dataset = open_dataset(Location.of(uri))
+    dataset.io_stats_incremental()
+
+    [found] = scan(dataset, [], ["__key__"], where="jpg is null")
+
+    assert found["__key__"].to_pylist() == ["b"]
+    assert dataset.io_stats_incremental().read_bytes < 1 << 19
+    assert run(uri, "select __key__ as key from dataset where jpg is not null") == [{"key": "a"}]
+    assert run(uri, "select jpg from dataset order by __key__") == [{"jpg": large_image(0)}, {"jpg": None}]
+    if settings.link:
+        shard.write_bytes(b"")
+        with pytest.raises(LinkBroken):
+            run(uri, "select jpg from dataset")
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+def test_a_filter_tells_rows_without_a_blob_of_the_first_kind(tmp_path: Path, version: str) -> None:
+    import lance
+
+    blob = pa.field("jpg", pa.large_binary(), metadata={"lance-encoding:blob": "true"})
+    table = pa.table([[b"a", None, b""]], schema=pa.schema([blob])).append_column("n", pa.array([0, 1, 2]))
+    lance.write_dataset(table, str(tmp_path), data_storage_version=version)
+
+    selection = laketag.Selection("jpg is null", ("n",))
+    found = [row for batch in laketag.query(str(tmp_path), selection=selection) for row in batch.to_pylist()]
+
+    assert found == [{"n": 1}]
 
 
 @pytest.mark.parametrize("order", ["width sideways", "wide", "desc", ""])

@@ -16,6 +16,7 @@ from laketag.lake.dataset import image_column, is_image_like, open_dataset
 from laketag.lake.explaining import sql_explained
 from laketag.lake.location import Location
 from laketag.lake.query import order_of
+from laketag.lake.reading import sparing
 from laketag.lake.similar import near
 from laketag.times import in_pythons_times
 
@@ -112,6 +113,7 @@ class View:
                 with_row_id=True,
                 late_materialization=False,
                 use_scalar_index=not has_many,
+                **sparing(self.dataset, where),
             ).to_table()
 
     def rows(self, ids: Sequence[int] | RowIds, columns: Sequence[str]) -> list[dict[str, Any] | None]:

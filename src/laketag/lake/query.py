@@ -18,7 +18,7 @@ from laketag.lake.explaining import explaining, sql_explained
 from laketag.lake.labels import is_digest
 from laketag.lake.links import require_links
 from laketag.lake.location import Location
-from laketag.lake.reading import fetch, row_bytes, streaming
+from laketag.lake.reading import blob_handling, fetch, row_bytes, sparing, streaming
 from laketag.lake.similar import is_vector, nearest, vector_column
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ def query(
     asked = selection.columns or ()
     if any(is_image_like(field) for field in dataset.schema if field.name in asked):
         require_links(location)
-    reader = _by_sql(dataset, selection) if selection.sql is not None else _by_filter(dataset, selection)
+    reader = (
+        _by_sql(location, dataset, selection) if selection.sql is not None else _by_filter(dataset, selection)
+    )
     return _stream(location.uri, reader, selection)
 
 
@@ -111,9 +113,10 @@ def _by_filter(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchRea
         options["with_row_address"] = has_images
     elif has_images:
         options |= streaming(row_bytes(dataset))
+    options |= sparing(dataset, where)
     with sql_explained(dataset.uri, "filter", selection.where):
         reader = dataset.scanner(
-            columns=read, filter=where, blob_handling="all_binary", **options
+            columns=read, filter=where, blob_handling=blob_handling(dataset, read), **options
         ).to_reader()
     if read is columns:
         return reader
@@ -176,17 +179,20 @@ def can_order(field: pa.Field) -> bool:
     return not (is_image_like(field) or pa.types.is_nested(field.type))
 
 
-def _by_sql(dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
+def _by_sql(location: Location, dataset: LanceDataset, selection: Selection) -> pa.RecordBatchReader:
     written = selection.sql or ""
     if not sql.is_query(written):
         raise BadSQL(f"{written!r} is not a query; it must begin with select, with, values or explain")
     text = sql.for_query(written, dataset.schema.names)
     with sql_explained(dataset.uri, "query", written):
-        reader = dataset.sql(text).build().to_stream_reader()
-        if any(is_image_like(field) for field in reader.schema):
-            rows = streaming(row_bytes(dataset))["batch_size"]
-            reader = dataset.sql(text).batch_size(rows).build().to_stream_reader()
-        return reader
+        planned = dataset.sql(text).blob_handling("all_binary").build().to_stream_reader()
+        images = [field.name for field in planned.schema if is_image_like(field)]
+        if images:
+            require_links(location)
+        query = dataset.sql(text).blob_handling("all_binary" if images else blob_handling(dataset, ()))
+        if few := streaming(row_bytes(dataset)) if images else sparing(dataset, written):
+            query = query.batch_size(few["batch_size"])
+        return query.build().to_stream_reader()
 
 
 def _stream(uri: str, reader: pa.RecordBatchReader, selection: Selection) -> Iterator[pa.RecordBatch]:

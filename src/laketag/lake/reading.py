@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,15 @@ import pyarrow.compute as pc
 
 from laketag.errors import BadSQL
 from laketag.lake import sql
-from laketag.lake.dataset import column_ids, fragments_of, is_blob, source
+from laketag.lake.dataset import column_ids, fragments_of, is_blob, is_image_like, source
 from laketag.lake.explaining import first_line, sql_explained
 from laketag.times import in_pythons_times
 
 if TYPE_CHECKING:
     from lance import LanceDataset
 
+
+BlobHandling: TypeAlias = Literal["all_binary", "blobs_descriptions"]
 
 # A read-ahead of 64 MiB keeps a scan of large images within a worker's memory and costs no speed.
 _IO_BUFFER = 64 << 20
@@ -73,10 +76,35 @@ def _blob_bytes(dataset: LanceDataset) -> int:
     return int(total // max(1, some.num_rows))
 
 
+def blob_handling(dataset: LanceDataset, columns: Sequence[str]) -> BlobHandling:
+    """Say how a scan of some columns has blobs: as bytes only where it gives them.
+
+    A filter can but ask whether there is one. Their places tell that, but not in files of version 2.0.
+    """
+    is_given = any(is_image_like(field) and field.name in columns for field in dataset.schema)
+    return "all_binary" if is_given or not _places_tell(dataset) else "blobs_descriptions"
+
+
+def _places_tell(dataset: LanceDataset) -> bool:
+    return bool(dataset.data_storage_version != "2.0")
+
+
 def streaming(row_bytes: int) -> dict[str, Any]:
     """Give a scanner's options by which rows of a size are read a few at a time."""
     rows = max(1, min(4096, _BATCH_BYTES // max(1, row_bytes)))
     return {"batch_size": rows, "io_buffer_size": _IO_BUFFER, "batch_readahead": 4}
+
+
+def sparing(dataset: LanceDataset, where: str | None) -> dict[str, Any]:
+    """Give a scanner's options by which a filter, or a query, that reads images reads a few at a time.
+
+    It reads those that it names, but blobs whose places tell all.
+    """
+    read = [each.name for each in dataset.schema if is_image_like(each)]
+    if _places_tell(dataset):
+        read = [name for name in read if not is_blob(dataset.schema.field(name))]
+    is_named = any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where or "") for name in read)
+    return streaming(row_bytes(dataset)) if is_named else {}
 
 
 def address(fragment: int, offset: int) -> int:
@@ -119,8 +147,8 @@ def scan(
             filter=" and ".join(filters) or None,
             fragments=[_fragment(dataset, part.fragment) for part in ranges] or None,
             with_row_address=True,
-            blob_handling="all_binary",
-            **streaming(row_bytes),
+            blob_handling=blob_handling(dataset, columns),
+            **streaming(row_bytes) | sparing(dataset, where),
         ).to_batches()
     except ValueError as error:
         if where is None:

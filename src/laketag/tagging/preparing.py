@@ -12,7 +12,7 @@ from laketag.errors import ColumnError, JobRefused, WrongUsage
 from laketag.lake import sql
 from laketag.lake.dataset import fragments_of, image_column, require_columns
 from laketag.lake.location import Location
-from laketag.lake.reading import check_filter, ranges_of, row_bytes, scan
+from laketag.lake.reading import check_filter, ranges_of, row_bytes, scan, sparing
 from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
 from laketag.tagging.checked import Checked, incomplete, read_checked, suspects
 from laketag.tagging.compute import Compute
@@ -244,11 +244,16 @@ def _selection(dataset: LanceDataset, rows: Rows, lacking: _Lacking | None) -> t
 
 def _count(dataset: LanceDataset, where: str | None, fragments: frozenset[int] | None = None) -> int:
     named = sql.for_filter(where, dataset.schema.names) if where else None
-    if fragments is None or len(fragments) == len(fragments_of(dataset)):
-        return int(dataset.count_rows(filter=named))
-    some: list[Any] = [dataset.get_fragment(fragment) for fragment in sorted(fragments)]
-    scanner = dataset.scanner(columns=[], with_row_id=True, filter=named, fragments=some) if some else None
-    return int(scanner.count_rows()) if scanner is not None else 0
+    some: list[Any] | None = None
+    if fragments is not None and len(fragments) < len(fragments_of(dataset)):
+        some = [dataset.get_fragment(fragment) for fragment in sorted(fragments)]
+    if named is None and some is None:
+        return int(dataset.count_rows())
+    if some == []:  # which would mean all of them
+        return 0
+    options = sparing(dataset, where)
+    scanner = dataset.scanner(columns=[], with_row_id=True, filter=named, fragments=some, **options)
+    return int(scanner.count_rows())
 
 
 def _end(dataset: LanceDataset, where: str | None, limit: int) -> End:
