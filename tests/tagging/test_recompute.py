@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import lance
 import pyarrow as pa
 import pytest
 
 from datasets import labels, make, right_label, staged_files, table
-from fakes import CountingTagger, DigestLabel, FailsAtFirst, RaisesOn, predicted
+from fakes import CountingTagger, DigestLabel, FailsAtFirst, FakeModel, RaisesOn, predicted
 from here import tag
 from laketag.errors import JobRefused, TooManyErrors, WrongUsage
 from laketag.tagging.settings import Rows, TagSettings
@@ -39,6 +40,44 @@ def test_all_rows_are_computed_again_in_one_version(tmp_path: Path) -> None:
     assert labels(tmp_path) == {n: right_label(n) for n in range(300)}
     assert tag(uri, [DigestLabel()]).computed == 0
     assert staged_files(tmp_path) == []
+
+
+@dataclass(frozen=True)
+class Overwrites:
+    """Reads one column, and makes one that is there."""
+
+    column: str
+    role: str
+    name: ClassVar[str] = "overwrites"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.role,)
+
+    @property
+    def columns(self) -> pa.Schema:
+        return pa.schema([(self.column, pa.int64())])
+
+    def load(self, device: str) -> FakeModel:
+        raise NotImplementedError  # it never comes to that
+
+
+@pytest.mark.parametrize("rows", [Rows(), AGAIN])
+@pytest.mark.parametrize(
+    "tagger",
+    [Overwrites("jpg", "bytes"), Overwrites("number", "number"), Overwrites("jpg", "number")],
+    ids=["the image that it reads", "another column that it reads", "the last images"],
+)
+def test_a_column_that_a_run_reads_is_not_replaced_by_it_and_nobody_is_told_to(
+    tmp_path: Path, tagger: Overwrites, rows: Rows
+) -> None:
+    make(tmp_path)
+
+    with pytest.raises(JobRefused, match="another name") as refused:
+        tag(str(tmp_path), [tagger], rows=rows)
+
+    assert "--recompute" not in str(refused.value)
+    assert lance.dataset(str(tmp_path)).version == 1
 
 
 def test_only_the_rows_that_a_filter_selects_are_computed_again(tmp_path: Path) -> None:

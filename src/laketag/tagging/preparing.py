@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from laketag.errors import ColumnError, JobRefused, WrongUsage
 from laketag.lake import sql
-from laketag.lake.dataset import fragments_of, image_column, require_columns
+from laketag.lake.dataset import fragments_of, image_column, image_columns, require_columns
 from laketag.lake.location import Location
 from laketag.lake.reading import check_filter, ranges_of, row_bytes, scan, sparing
 from laketag.taggers.protocol import BYTES, IMAGE, Tagger, batch_size_of
@@ -101,10 +101,18 @@ def jobs_of(schema: pa.Schema, taggers: Sequence[Tagger], rows: Rows, settings: 
 
     Raises:
         ColumnError: a column that a tagger reads is missing or ambiguous, or two differ but by case.
-        JobRefused: columns of their names were made by something else.
+        JobRefused: columns of their names were made by something else, or are what they read.
     """
     inputs = inputs_of(schema, taggers, settings)
     jobs = tuple(job_of(tagger, inputs) for tagger in taggers)
+    others = [name for job in jobs for name in columns_of_others(job, schema)]
+    for name in others:
+        # A recompute would drop it, and so is not what is advised.
+        if name in dict(inputs).values() or image_columns(schema) == [name]:
+            raise JobRefused(
+                f"column {name!r} is what labels are made from, and a tagger of this run would make one of "
+                "that name; give its column another name, or run the taggers one after the other"
+            )
     if not rows.recompute:
         return Jobs(jobs, inputs)
     if settings.commit_every:
@@ -112,7 +120,6 @@ def jobs_of(schema: pa.Schema, taggers: Sequence[Tagger], rows: Rows, settings: 
             "--recompute with --commit-every could not tell after a crash which rows it has committed, and "
             "would compute them once more; leave one of them out"
         )
-    others = [name for job in jobs for name in columns_of_others(job, schema)]
     if others and not (rows.is_whole and (settings.slice is None or settings.stage_only)):
         raise JobRefused(
             f"--recompute would replace {', '.join(others)}, which something else made, for a part of the "
