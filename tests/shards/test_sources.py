@@ -46,6 +46,12 @@ def test_a_file_is_a_shard_whatever_its_name(folder):
     assert (shard.url, shard.path, shard.size) == (str(folder / "notes.txt"), str(folder / "notes.txt"), 1)
 
 
+def test_an_address_of_a_file_is_the_file(folder):
+    (folder / "照片 100%20.tar").write_bytes(b"x")
+
+    assert names((folder / "照片 100%20.tar").as_uri()) == ["照片 100%20.tar"]
+
+
 def test_a_text_alone_is_one_argument(folder):
     assert find_shards(str(folder)) == find_shards([str(folder)])
 

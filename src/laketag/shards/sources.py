@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
+from urllib.parse import unquote
 
 from laketag.errors import ShardNotFound, ShardRefused
 from laketag.lake.location import is_utf8
@@ -82,10 +83,11 @@ def _paths(argument: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
     if argument.startswith("@"):
         yield from _listed(argument[1:], lists)
         return
-    if _SCHEME.match(argument) and not argument.startswith("file://"):
+    is_address = argument.startswith("file://")
+    if _SCHEME.match(argument) and not is_address:
         yield from _expand(argument)
         return
-    path = os.path.expanduser(argument.removeprefix("file://"))
+    path = unquote(argument.removeprefix("file://")) if is_address else os.path.expanduser(argument)
     # A name that is there is meant as it stands, braces, stars and all.
     if os.path.exists(path):
         yield from _in_folder(path) if os.path.isdir(path) else [path]
