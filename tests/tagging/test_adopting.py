@@ -312,3 +312,25 @@ def test_failures_that_were_staged_before_an_adoption_do_not_come_after_it(tmp_p
 
     assert (report.computed, report.failed) == (4, 0)
     assert lance.dataset(uri).count_rows("number < 8 and BYTES = number and MENDED_ERROR is null") == 8
+
+
+def test_what_a_broken_adoption_has_staged_says_nothing_of_labels_that_came_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path)
+    make(tmp_path, 8).add_columns({"BYTES": "number"})
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("laketag.tagging.committing.commit_columns", broken)
+        with pytest.raises(KeyboardInterrupt):
+            adopt(uri, "BYTES", ByteLength())
+    lance.dataset(uri).drop_columns(["BYTES"])
+    lance.dataset(uri).add_columns({"BYTES": "nullif(number, 7)"})
+
+    report = adopt(uri, "BYTES", ByteLength())
+
+    assert (report.labelled, report.missing) == (7, 1)
+    assert tag(uri, [ByteLength()]).computed == 1

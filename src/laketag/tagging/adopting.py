@@ -181,11 +181,12 @@ def _digests_committed(
     engine: Engine,
 ) -> None:
     """Add the error and the digest column, for the rows that have labels."""
-    states = replace(job, columns=pa.schema([job.columns.field(name) for name in job.states]))
+    labels = tuple(job.tagger.columns.names)
+    columns = pa.schema([job.columns.field(name) for name in job.states])
+    states = replace(job, columns=columns, taken_over=labels)
     has_states = all(name in dataset.schema.names for name in job.states)
     if has_states and not columns_of_others(states, dataset.schema):
         return  # an `adopt` broke off after this
-    labels = tuple(job.tagger.columns.names)
     # Another laketag tagger's states say which rows have labels, and of which image.
     some = [job.digest_column] if has_states else labels
     rows = Rows(where=" or ".join(f"{sql.quote(name)} is not null" for name in some))
@@ -199,7 +200,7 @@ def _digests_committed(
         under_way.commit()
     after = open_dataset(location, under_way.outcome.version)
     outcome = under_way.outcome
-    known = known_after(dataset, after, states, seen.checked[0], is_whole=False, outcome=outcome)
+    known = known_after(dataset, after, job, seen.checked[0], is_whole=False, outcome=outcome)
     write_checked(location, job, known)
 
 

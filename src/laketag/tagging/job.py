@@ -35,6 +35,8 @@ class Job:
     """(role, column) of what its labels are made from, in the tagger's order."""
     columns: pa.Schema
     """Label columns, error column and digest column, as committed, provenance in their metadata."""
+    taken_over: tuple[str, ...] = ()
+    """The label columns of another program on which the states depend, too, that `adopt` makes."""
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class Job:
     @property
     def reads(self) -> tuple[str, ...]:
         """The columns that its labels are made from."""
-        return tuple(dict.fromkeys(column for _, column in self.inputs))
+        return tuple(dict.fromkeys([*(column for _, column in self.inputs), *self.taken_over]))
 
     @property
     def provenance(self) -> dict[str, str]:
