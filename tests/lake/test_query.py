@@ -113,6 +113,27 @@ def test_a_filter_that_names_no_column_says_which_and_what_there_is(uri: str, wh
     assert str(raised.value) == f"the filter {where!r} cannot be run: {said}"
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("select nope(width) from dataset", "Invalid function 'nope'."),
+        ("select width from dataset having", "Expected: an expression, found the end"),
+        (
+            "select * from dataset where width > 'a'",
+            "Cast error: Cannot cast string 'a' to value of Int64 type",
+        ),
+        ("select * from photos", "there is no table photos; the rows are those of dataset"),
+    ],
+)
+def test_a_query_that_cannot_be_run_says_why_and_not_which_part_of_lance_found_out(
+    uri: str, query: str, said: str
+) -> None:
+    with pytest.raises(BadSQL) as raised:
+        run(uri, query)
+
+    assert str(raised.value).startswith(f"the query {query!r} cannot be run: {said}")
+
+
 @pytest.mark.parametrize("order", ["my score desc", '"my score" desc', "my score  DESC", "-my score"])
 def test_rows_come_in_the_order_of_a_column_whose_name_has_blanks(tmp_path: Path, order: str) -> None:
     import lance

@@ -16,8 +16,12 @@ from laketag.lake.patience import OF_LANCE, explained, is_said_by_a_store, what_
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NO_TABLE = re.compile(r"Error during planning: table '(?:datafusion\.public\.)?(.+?)' not found")
-_WRAPPED = re.compile(r"^(External error: |LanceError\(IO\): |Generic N/A error: )+")
+_NO_TABLE = re.compile(r"table '(?:datafusion\.public\.)?(.+?)' not found")
+_WRAPPED = re.compile(
+    r"^(External error: |LanceError\(\w+\): |Generic N/A error: |Error during planning: |SQL error: "
+    r"|Error parsing function: |Not supported: |This feature is not implemented: )+"
+)
+_PARSED = re.compile(r'^ParserError\("(.*)"\)$')
 _NO_COLUMN = re.compile(r"No field named \"?(.+?)\"?\. Valid fields are (.+?)\.?$")
 _COLUMN_MEANT = re.compile(r"No field named \"?(.+?)\"?\. Did you mean '(.+?)'\?\.?$")
 # Before the reason stands the filter, as the planner understood it.
@@ -126,9 +130,10 @@ def first_line(error: BaseException) -> str:
         return what_the_store_said(error)
     line = _WRAPPED.sub("", str(error).strip().split("\n")[0].split(", /")[0].strip())
     _, _, parsed = line.partition("(sql parser error: ")  # before it stands a statement that nobody wrote
-    line = parsed.removesuffix(")").replace("found: EOF", "found the end") if parsed else line
+    line = parsed.removesuffix(")") if parsed else line
     line = _FILTER_REPEATED.sub("", line)
-    line = line.replace("Invalid user input: ", "").replace("Schema error: ", "")
+    line = _WRAPPED.sub("", line.replace("Invalid user input: ", "").replace("Schema error: ", ""))
+    line = _PARSED.sub(r"\1", line).replace("found: EOF", "found the end")
     line = _NO_TABLE.sub(
         r"there is no table \1; the rows are those of dataset, as in select ... from dataset", line
     )
