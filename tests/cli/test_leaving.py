@@ -82,7 +82,7 @@ def test_an_error_of_ours_is_one_line_and_exit_1(
         (("tag", "DATASET", "--with", "quality", "--stage-only", "--commit-only"), "give one of them"),
         (("tag", "DATASET", "--with", "quality", "--recompute", "--commit-every", "1"), "leave one of them"),
         (("tag", "DATASET", "--with", "quality", "--input", "caption=txt"), "reads 'caption'"),
-        (("tag", "DATASET", "--with", "quality", "--limit", "0"), "from 1 on"),
+        (("tag", "DATASET", "--with", "quality", "--limit", "0"), "equal to 1"),
         (("tag", "DATASET", "--with", "quality", "--device", "cuda:0,cuda:0"), "different names"),
         (
             ("tag", "DATASET", "--with", "quality", "--engine", "ray", "--engine-option", "address=head"),

@@ -47,7 +47,7 @@ _CommitEvery = Annotated[
     ),
 ]
 _Limit = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="Tag at most so many rows that have no labels yet.")
+    int | None, typer.Option(metavar="N", min=1, help="Tag at most so many rows that have no labels yet.")
 ]
 _ChunkRows = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Rows staged at once, the unit of retry.")
