@@ -79,8 +79,8 @@ def _require_folder(location: Location) -> None:
         raise DatasetError(f"{data} is no folder, and a dataset keeps its files there; move it away")
 
 
-def create_tag(location: Location, name: str, version: int) -> None:
-    """Give a version a name of Lance's.
+def create_tag(location: Location, dataset: LanceDataset, name: str) -> None:
+    """Give a dataset's version a name of Lance's.
 
     Raises:
         ValueError: the name is taken, or is none.
@@ -88,10 +88,10 @@ def create_tag(location: Location, name: str, version: int) -> None:
     """
     import lance
 
-    # Of a plain path Lance makes the folder that the escaped path names, too: `%E6...` beside a `数...`.
-    uri = f"file-object-store://{quote(location.uri)}" if location.is_local else location.uri
-    dataset = lance.dataset(uri, version=version, storage_options=dict(location.storage_options))
-    dataset.tags.create(name, version)
+    if location.is_local:
+        # Of a plain path Lance makes the folder that the escaped path names, too: `%E6...` beside a `数...`.
+        dataset = lance.dataset(f"file-object-store://{quote(location.uri)}", version=dataset.version)
+    dataset.tags.create(name, dataset.version)
 
 
 def version_number(dataset: LanceDataset, version: int | str) -> int:

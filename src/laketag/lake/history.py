@@ -199,7 +199,7 @@ def _name_version(location: Location, dataset: LanceDataset, name: str) -> None:
     if held is not None:
         raise DatasetError(f"version {held['version']} is named {name!r} already; take another name")
     try:
-        create_tag(location, name, dataset.version)
+        create_tag(location, dataset, name)
     except (ValueError, OSError) as error:
         raise DatasetError(f"{name!r} cannot name a version: {first_line(error)}") from error
 

@@ -66,9 +66,9 @@ def kept(location: Location, version: int, job: str, name: str) -> Iterator[None
 
 def _pin(location: Location, version: int, job: str, part: str) -> str:
     name = f"{PIN_PREFIX}{job[:JOB_LENGTH]}-{part}"
-    tags = open_dataset(location, version).tags
-    if name in tags.list():
-        tags.update(name, version)
+    dataset = open_dataset(location, version)
+    if name in dataset.tags.list():
+        dataset.tags.update(name, version)
     else:
-        create_tag(location, name, version)
+        create_tag(location, dataset, name)
     return name
