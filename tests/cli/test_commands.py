@@ -278,6 +278,16 @@ def test_show_names_columns_and_what_made_them(program: Program, tagged: Path) -
     assert "QUALITY_DIGEST" not in done.stdout
 
 
+def test_show_tells_of_an_earlier_version(program: Program, tagged: Path) -> None:
+    program("versions", tagged, "--tag", "labelled")
+    before, now = (
+        json.loads(program("show", tagged, "--at", at, "--json").stdout) for at in ("1", "labelled")
+    )
+
+    assert (before["version"], now["version"]) == (1, 2)
+    assert "SHARPNESS" in {c["name"] for c in now["columns"]} - {c["name"] for c in before["columns"]}
+
+
 def test_show_gives_digests_when_asked(program: Program, tagged: Path) -> None:
     report = json.loads(program("show", tagged, "--json").stdout)
     whole = json.loads(program("show", tagged, "--digests", "--json").stdout)

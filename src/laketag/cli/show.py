@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laketag.cli import text
-from laketag.cli.options import Json, StorageOptions, Uri, store_options
+from laketag.cli.options import At, Json, StorageOptions, Uri, store_options
 from laketag.cli.printing import print_json, tell
 
 if TYPE_CHECKING:
@@ -19,7 +19,11 @@ _SQL = "sql"
 
 
 def show(
-    uri: Uri, storage_option: StorageOptions = None, digests: _Digests = False, as_json: Json = False
+    uri: Uri,
+    at: At = None,
+    digests: _Digests = False,
+    storage_option: StorageOptions = None,
+    as_json: Json = False,
 ) -> None:
     """Show what a dataset holds and what made its labels.
 
@@ -27,7 +31,7 @@ def show(
     """
     import laketag
 
-    report = laketag.show(uri, storage_options=store_options(uri, storage_option))
+    report = laketag.show(uri, at=at, storage_options=store_options(uri, storage_option))
     columns = [column for column in report.columns if digests or not _is_digest(column)]
     if as_json:
         names = {column.name for column in columns}

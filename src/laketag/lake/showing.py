@@ -61,16 +61,21 @@ def show(
     uri: str | PathLike[str],
     *,
     storage_options: Mapping[str, str] | None = None,
-    version: int | str | None = None,
+    at: int | str | None = None,
 ) -> ShowReport:
     """Describe a dataset: schema, nulls, provenance, staged jobs. It reads no image.
+
+    Args:
+        uri: the dataset's.
+        storage_options: for the dataset's store, as Lance takes them.
+        at: a version's number, or its name; the latest where None. Staged jobs are those of now.
 
     Raises:
         DatasetNotFound: there is no dataset.
         DatasetError: there is no such version.
     """
     location = Location.of(uri, storage_options)
-    dataset = open_dataset(location, version)
+    dataset = open_dataset(location, at)
     columns = []
     made_by = provenance(dataset.schema)
     for field in dataset.schema:
