@@ -92,6 +92,7 @@ ifdef LONG
 	$(RUN)/python scripts/benchmark_table.py
 	$(RUN)/python -m pytest -n 2 -m slow --fault-seconds 60 tests/storage/test_faults.py
 	$(RUN)/python -m pytest -n 2 --fuzz 1000 tests/tagging/test_damaged_images.py tests/shards/test_faulty_reads.py
+	$(RUN)/python tests/sequences.py --seconds 600
 endif
 
 clean:

@@ -1,4 +1,4 @@
-"""The short form of `tests/stress.py`; the long form is `make bench`."""
+"""The short form of `tests/stress.py`; the long form is that program."""
 
 from __future__ import annotations
 
