@@ -188,6 +188,20 @@ def test_vectors_and_lists_that_moved_are_counted(tmp_path: Path, kind: pa.DataT
     }
 
 
+@BOTH
+def test_a_column_that_took_the_name_of_another_one_is_compared(tmp_path: Path, storage: Storage) -> None:
+    uri = str(tmp_path)
+    table = pa.table({"tag": ["a", "b", "c"], "other": ["a", "x", "c"]})
+    stable = storage.stable_row_ids
+    lance.write_dataset(table, uri, enable_stable_row_ids=stable, data_storage_version=storage.version)
+    drop_column(uri, "tag")
+    report = rename_column(uri, "other", "tag")
+
+    [moved] = diff(uri, 1, report.version).labels
+
+    assert (moved.compared, moved.changes) == (3, (LabelChange("b", "x", 1),))
+
+
 def test_a_list_without_a_number_in_it_is_equal_to_itself(tmp_path: Path) -> None:
     kind = pa.list_(pa.float64())
     schema = pa.schema([pa.field("__key__", pa.string()), pa.field("L", kind, metadata={"laketag": "{}"})])

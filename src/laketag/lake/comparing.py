@@ -41,7 +41,8 @@ def deletions(dataset: LanceDataset, fragment: FragmentMetadata) -> object:
 def column_state(dataset: LanceDataset, fragment: FragmentMetadata, names: Sequence[str]) -> object:
     """Say where a fragment has its values of a column, which goes by the first of the names that is there."""
     [name, *_] = [name for name in names if name in dataset.schema.names]
-    files = [data_file(fragment, each) for each in column_ids(dataset, [name])]
+    # A file may hold several columns, of which one took the name of another.
+    files = [(each, data_file(fragment, each)) for each in column_ids(dataset, [name])]
     return (dataset.schema.field(name).type, deletions(dataset, fragment), files)
 
 
