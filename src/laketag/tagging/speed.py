@@ -10,7 +10,8 @@ from laketag.taggers.rows import Stats
 _BUSY = 0.6
 
 _ADVICE = {
-    "decode": "more cores, or more --threads where cores are idle; draft=true where a tagger takes it",
+    "decode": "more cores; more --workers where cores are idle: a worker's threads take turns in Python; "
+    "draft=true where a tagger takes it",
     "read": "more --workers, or a store nearer to them: reading is slower than decoding",
     "model": "more --workers where cores are idle, a GPU, or a larger --batch-size: decoding could feed it",
     "device": "the device is busy: more of them, with --device cuda:0,cuda:1, or a smaller model",
