@@ -60,7 +60,10 @@ class ErrorCount:
 
 @dataclass(frozen=True)
 class TagReport:
-    """What a run of `tag` did. Counts are of rows, not of rows times taggers."""
+    """What a run of `tag` did. Counts are of rows, not of rows times taggers.
+
+    With `commit_every`, a row whose labels of several taggers come by several commits counts in each of them.
+    """
 
     uri: str
     jobs: tuple[str, ...]
