@@ -18,6 +18,7 @@ from datasets import PLAIN, Storage, labels, make, right_label, staged_files
 from fakes import DigestLabel, FailsAtFirst, RaisesOn
 from here import Here, tag
 from laketag.errors import TooManyErrors
+from laketag.lake.evolving import drop_column, rename_column
 from laketag.tagging import run
 from laketag.tagging.settings import Rows, TagSettings
 
@@ -244,3 +245,21 @@ def test_stale_labels_that_came_back_during_a_run_are_found_by_the_next_one(tmp_
     rows = lance.dataset(uri).to_table(columns=["jpg", "SHA256"]).to_pylist()
     assert [row["SHA256"] for row in rows] == [hashlib.sha256(row["jpg"]).hexdigest() for row in rows]
     assert again.computed == 5
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.2"])
+def test_labels_of_images_whose_name_others_in_the_same_file_took_are_made_anew(
+    tmp_path: Path, version: str
+) -> None:
+    images = {name: [b"%s %d" % (name.encode(), n) for n in range(3)] for name in ("jpg", "png")}
+    lance.write_dataset(pa.table(images), str(tmp_path), data_storage_version=version)
+    settings = TagSettings(column="jpg")
+    tag(str(tmp_path), [DigestLabel()], settings=settings)
+    drop_column(str(tmp_path), "jpg")
+    rename_column(str(tmp_path), "png", "jpg")
+
+    report = tag(str(tmp_path), [DigestLabel()], settings=settings)
+
+    found = lance.dataset(str(tmp_path)).to_table(columns=["SHA256"])["SHA256"].to_pylist()
+    assert report.computed == 3
+    assert found == [hashlib.sha256(image).hexdigest() for image in images["png"]]

@@ -228,12 +228,18 @@ def fragments_of(dataset: LanceDataset) -> Sequence[FragmentMetadata]:
 
 
 def source(fragment: FragmentMetadata, ids: Sequence[int]) -> str:
-    """Name the data files that hold some fields of a fragment: whoever changes a value writes another one.
+    """Name where a fragment's data files hold some fields: whoever changes a value writes another file.
 
+    Its place in the file is part of it, since a column may have taken the name of another one in there.
     Where the fragment holds none of them (they are null), any file of it names its rows as well.
     """
-    files = dict.fromkeys(file for field in ids if (file := data_file(fragment, field)))
-    return " ".join(files) or path_of(fragment.files[0])
+    places = [
+        f"{path_of(file)}#{file.column_indices[file.fields.index(field)]}"
+        for field in ids
+        for file in fragment.files
+        if field in file.fields
+    ]
+    return " ".join(places) or path_of(fragment.files[0])
 
 
 def data_file(fragment: FragmentMetadata, field_id: int) -> str | None:
