@@ -31,6 +31,8 @@ LASTS = 90.0
 _RENEWALS = 3
 _PAUSE = 0.5
 """Seconds, at most, from one attempt to the next."""
+_held: set[str] = set()
+"""The ids of the leases that this process holds."""
 
 
 @lru_cache(maxsize=1)
@@ -73,9 +75,13 @@ class Lease:
         return cls(int(since), name, int(expires), part, int(pid), bytes.fromhex(host).decode(), among)
 
     def is_dead(self) -> bool:
-        """Whether it ran out, or its holder was a process that this one would see, and is gone."""
+        """Whether it ran out, or its holder was a process that this one would see, and is gone.
+
+        One of this very process that it does not hold any more could not be given back: the store failed.
+        """
         is_neighbour = (self.host, self.among) == (socket.gethostname(), _neighbours())
-        return self.expires < _now() or (is_neighbour and not _is_alive(self.pid))
+        is_at_work = self.id in _held if self.pid == os.getpid() else _is_alive(self.pid)
+        return self.expires < _now() or (is_neighbour and not is_at_work)
 
     def excludes(self, other: Lease) -> bool:
         """Whether both cannot hold at once; of slices only those of one division go beside each other."""
@@ -127,6 +133,7 @@ def leased(
         raise
     finally:
         ended.set()
+        _held.discard(lease.id)
         if is_reachable:
             thread.join()
             folder.delete([file for file in folder.names() if Lease.of(file).id == lease.id])
@@ -144,11 +151,15 @@ def _taken(folder: StagedFiles, part: str, name: str, *, waits: float, waiting: 
     while True:
         now, own = _now(), uuid.uuid4().hex[:12]
         lease = Lease(now, own, now + int(LASTS * 1000), part, os.getpid(), socket.gethostname())
+        _held.add(own)
         try:
             _check(folder, lease, name)
             folder.mark(lease.file)
             _check(folder, lease, name)
-        except JobRefused:
+        except BaseException as error:
+            _held.discard(own)
+            if not isinstance(error, JobRefused):
+                raise
             folder.delete([lease.file])
             if time.monotonic() >= deadline:
                 raise
