@@ -107,6 +107,7 @@ def test_a_task_that_always_kills_its_worker_ends_the_run(engine: Engine) -> Non
         list(engine.run(_die, [1]))
 
 
+@pytest.mark.slow
 def test_leaving_early_tells_the_workers_to_stop_and_waits_for_them(engine: Engine, tmp_path: Path) -> None:
     results = engine.run(RunsUntilStopped(str(tmp_path)), range(4))
     assert next(results) == 0

@@ -46,6 +46,7 @@ def test_equal_rows_make_equal_bytes_whatever_the_workers(tmp_path, tagged):
     ]
 
 
+@pytest.mark.slow
 def test_where_columns_and_version_choose_what_is_exported(tmp_path, tagged):
 
     export(tagged, tmp_path / "out", where="n >= 20 and SCORE is not null", columns=("jpg", "n", "SHA"))

@@ -33,6 +33,8 @@ from laketag.taggers.rescoring import AestheticHead
 from programs import environment
 from siglips import DIMENSION, encoder, head
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS = (data.astronaut, data.coffee, data.rocket, data.cat)
 ROWS = 24
 BROKEN = 5
@@ -107,7 +109,6 @@ def test_a_failed_row_is_committed_with_the_tag_error_and_not_tried_again(
     assert (report.computed, report.failed, again.computed) == (ROWS, 1, 0)
 
 
-@pytest.mark.slow
 def test_a_crash_costs_few_of_its_rows_on_a_cpu_since_each_takes_seconds(tagger: Aesthetic, uri: str) -> None:
     many = pa.concat_tables([lance.dataset(uri).to_table()] * 30)
     lance.write_dataset(many, f"{uri}-many", max_rows_per_file=len(many))
@@ -124,7 +125,6 @@ def test_a_row_that_is_not_computed_has_no_tag(uri: str, tagger: Aesthetic) -> N
     assert [row["AESTHETIC_TAG"] is None for row in rows(uri, "AESTHETIC_TAG")] == [False] * 8 + [True] * 16
 
 
-@pytest.mark.slow
 def test_workers_chunks_and_batches_change_no_score_by_much_and_the_same_ones_not_at_all(
     uri: str, tagger: Aesthetic
 ) -> None:
@@ -149,7 +149,6 @@ laketag.tag(sys.argv[1], [tagger], settings=laketag.TagSettings(chunk_rows=8, ba
 """
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_its_scores_are_those_of_an_unbroken_run_to_the_bit(
     uri: str, tagger: Aesthetic
 ) -> None:
@@ -188,7 +187,6 @@ def test_labels_of_another_dtype_do_not_mix_and_the_dtype_goes_on_with_them(
     assert tag(uri, replace(tagger, dtype="bf16")).computed == ROWS - 8
 
 
-@pytest.mark.slow
 def test_another_head_rescores_from_the_vectors_and_reads_no_image(
     vectors: str, tagger: Aesthetic, tmp_path: Path
 ) -> None:

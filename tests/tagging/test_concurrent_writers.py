@@ -24,6 +24,7 @@ from laketag.tagging.run import tag
 from laketag.tagging.settings import Rows, TagSettings
 from writers import POINTLESS, WRITES, Write
 
+pytestmark = pytest.mark.slow
 SETTINGS = TagSettings(chunk_rows=10, threads=1)
 Meddle = Callable[[], object]
 
