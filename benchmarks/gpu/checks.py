@@ -20,7 +20,7 @@ from typing import Any
 import models
 import numpy as np
 import torch
-from figures import Figures
+from figures import started
 from throughput import Loaded
 
 from laketag.taggers.aesthetic import Aesthetic
@@ -215,16 +215,7 @@ CHECKS: tuple[Callable[[Subject], dict[str, Any]], ...] = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--size", default="so400m", choices=sorted(models.SIZES))
-    parser.add_argument("--images", type=int, default=48)
-    parser.add_argument("--out", type=Path, help="written again after each check")
-    asked = parser.parse_args()
-    is_long = asked.size == "so400m" and asked.device.startswith("cuda")
-    figures = Figures("gpu/checks", asked.device, is_long, asked.out)
+    asked, figures = started("gpu/checks", __doc__, images=48)
     with tempfile.TemporaryDirectory() as folder:
         subject = Subject(asked, Path(folder))
         for check in CHECKS:

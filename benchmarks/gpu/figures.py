@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -69,6 +70,18 @@ class Figures:
     def _tell(self, key: str, value: Any) -> None:
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         print(f"{time.perf_counter() - self.started:6.1f} s  {key:60} {shown}", file=sys.stderr, flush=True)
+
+
+def started(name: str, doc: str | None, *, images: int) -> tuple[argparse.Namespace, Figures]:
+    """Read the command line of a script that has no options of its own, and give it room for its figures."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--size", default="so400m", choices=sorted(models.SIZES))
+    parser.add_argument("--images", type=int, default=images)
+    parser.add_argument("--out", type=Path, help="written again after each stage")
+    asked = parser.parse_args()
+    is_long = asked.size == "so400m" and asked.device.startswith("cuda")
+    return asked, Figures(name, asked.device, is_long, asked.out)
 
 
 def _name(device: str) -> str:

@@ -19,8 +19,7 @@ from typing import Any
 import lance
 import models
 import pyarrow as pa
-import torch
-from figures import Figures
+from figures import started
 
 import laketag
 from laketag.taggers.aesthetic import Aesthetic
@@ -112,16 +111,7 @@ def shared(lake: Lake) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--size", default="so400m", choices=sorted(models.SIZES))
-    parser.add_argument("--images", type=int, default=16384)
-    parser.add_argument("--out", type=Path, help="written again after each stage")
-    asked = parser.parse_args()
-    is_long = asked.size == "so400m" and asked.device.startswith("cuda")
-    figures = Figures("gpu/line", asked.device, is_long, asked.out)
+    asked, figures = started("gpu/line", __doc__, images=16384)
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(asked, Path(folder))
         for stage in (whole, killed, shared):
